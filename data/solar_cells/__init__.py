@@ -1,0 +1,1 @@
+"""Electroluminescence images of solar cells."""
