@@ -1,0 +1,684 @@
+"""The costs of a network: parameters, multiply-adds (MACs) and activation memory, layer by layer.
+
+`count` runs a model once on symbols instead of numbers and watches which layers are called on
+which tensors. Nothing is computed, so a network of any size takes little time and memory, and the
+counts are exact: each equals the count by hand.
+
+    layer                      kernel elements        output positions      MACs
+    Conv2D, F filters          k · k · C/groups · F   H · W (transposed:    kernel elements
+    DepthwiseConv2D            k · k · C              of the input)         × positions
+    SeparableConv2D            k · k · C + C · F      H · W
+    Dense, F units             C · F                  axes before the last
+
+Everything else (bias, batch norm, activation, pooling, sum, padding) costs no MACs: this is the
+rule by which the papers of this course count, such as 569 million for MobileNetV1 at 224 pixels
+(arXiv:1704.04861, Table 4). The elements that convolutions write are the "activations" of
+arXiv:2003.13678, Section 3.1.
+"""
+
+import contextlib
+import copy
+import functools
+import html
+import math
+import numbers
+import random
+import threading
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras.src import backend
+from keras.src.backend.common import global_state
+from keras.src.layers.layer import CallContext
+
+_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+_DENSE = (keras.layers.Dense, keras.layers.EinsumDense)
+
+# These hand on the memory of their input under another shape.
+_VIEWS = (keras.layers.Flatten, keras.layers.Reshape)
+
+# These can write each result where its input stood.
+_IN_PLACE = (
+    keras.layers.Activation,
+    keras.layers.ELU,
+    keras.layers.LeakyReLU,
+    keras.layers.PReLU,
+    keras.layers.ReLU,
+    keras.layers.Softmax,
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.Normalization,
+    keras.layers.Rescaling,
+)
+
+# These call a layer many times out of sight, so that its MACs would come out too small.
+_LOOPS = (keras.layers.RNN, keras.layers.TimeDistributed)
+
+# What Keras knows about a call that is under way around `count`; a count starts without it.
+_SCOPES = ("name_scope_stack", "stateless_scope", "uninitialized_variables")
+
+_LOCK = threading.RLock()
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One call of one layer.
+
+    Attributes:
+        name: Name of the layer; inside blocks, their names and the layer's, joined by `/`.
+        kind: Class of the layer, such as `"Conv2D"`.
+        output_shape: Shape of the output without the batch axis (a list or dict of shapes if
+            there are several outputs), `None` if the layer has weights but is never called.
+        params: Trainable weights, counted at the first call; 0 at later calls of a shared layer.
+        macs: Multiply-adds of this call, batch 1.
+        layer: The Keras object.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple
+    params: int
+    macs: int
+    layer: keras.Operation
+
+
+@dataclass(frozen=True, repr=False)
+class Cost:
+    """What one image costs a model; `print` shows it as a table, and so does a notebook.
+
+    Attributes:
+        kernels: Elements of all weights whose name contains "kernel".
+        biases: Elements of all weights whose name contains "bias".
+        norm: Elements of all other trainable weights: gamma and beta of normalisation layers,
+            and what else a layer learns under another name (the slopes of a PReLU, a `scale`).
+        statistics: Elements of all weights that training does not learn by gradients, such as
+            the moving mean and variance of a batch norm.
+        macs: Multiply-adds of one forward pass, batch 1.
+        activations: Elements that convolutions write, batch 1.
+        peak_bytes: Largest number of bytes that live at the same time, float32, batch 1; `count`
+            says what lives.
+        layers: One `LayerCost` a call, in the order of the calls.
+    """
+
+    kernels: int
+    biases: int
+    norm: int
+    statistics: int
+    macs: int
+    activations: int
+    peak_bytes: int
+    layers: tuple
+
+    @property
+    def params(self):
+        """All trainable weights, frozen or not: kernels + biases + norm."""
+        return self.kernels + self.biases + self.norm
+
+    def _rows(self):
+        body = [
+            (
+                row.name,
+                row.kind,
+                "not called" if row.output_shape is None else str(row.output_shape),
+                f"{row.params:,}",
+                f"{row.macs:,}",
+            )
+            for row in self.layers
+        ]
+        head = ("layer", "kind", "output", "parameters", "MACs")
+        return head, body, ("total", "", "", f"{self.params:,}", f"{self.macs:,}")
+
+    def _notes(self):
+        return (
+            (
+                "parameters",
+                f"{self.params:,} = {self.kernels:,} in kernels + {self.biases:,} in biases"
+                f" + {self.norm:,} in norm",
+            ),
+            ("statistics", f"{self.statistics:,} (not trained)"),
+            ("MACs", f"{self.macs:,}"),
+            ("activations", f"{self.activations:,} elements written by convolutions"),
+            ("peak memory", f"{_memory(self.peak_bytes)} live at once (float32, batch 1)"),
+        )
+
+    def table(self):
+        """Return the rows, the totals and what they consist of as aligned text."""
+        head, body, foot = self._rows()
+        rows = [head, *body, foot]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+
+        def line(row):
+            cells = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
+            cells += [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
+            return "  ".join(cells)
+
+        rule = "─" * len(line(head))
+        lines = [line(head), rule, *map(line, body), rule, line(foot), ""]
+        return "\n".join(lines + [f"{name:<11}  {text}" for name, text in self._notes()])
+
+    def __str__(self):
+        return self.table()
+
+    def __repr__(self):
+        return (
+            f"Cost(params={self.params:,}, macs={self.macs:,}, "
+            f"activations={self.activations:,}, peak_bytes={self.peak_bytes:,})"
+        )
+
+    def _repr_html_(self):
+        head, body, foot = self._rows()
+        border = "1px solid var(--jp-border-color1, rgba(128, 128, 128, 0.5))"
+
+        def line(row, tag, style=""):
+            cells = (
+                f'<{tag} style="text-align: {"left" if i < 3 else "right"}">'
+                f"{html.escape(cell)}</{tag}>"
+                for i, cell in enumerate(row)
+            )
+            return f'<tr style="{style}">{"".join(cells)}</tr>'
+
+        notes = "".join(
+            f'<tr><th style="text-align: left">{name}</th>'
+            f'<td style="text-align: left">{text}</td></tr>'
+            for name, text in self._notes()
+        )
+        return (
+            '<div style="max-height: 32em; overflow: auto; color: inherit">'
+            f'<table style="color: inherit"><thead>{line(head, "th")}</thead>'
+            f"<tbody>{''.join(line(row, 'td') for row in body)}</tbody>"
+            f"<tfoot>{line(foot, 'th', f'border-top: {border}')}</tfoot></table></div>"
+            f'<table style="color: inherit; border-top: {border}"><tbody>{notes}</tbody></table>'
+        )
+
+
+def count(model, input_shape=None):
+    """Count parameters, MACs and activation memory of a model, exactly and layer by layer.
+
+    The model is called once on symbols, batch 1, `training=False`. Layers inside layers are seen;
+    a shared layer counts its weights once and its MACs at every call. A built model stays as it
+    was, and so does Keras (random states, names, training state), also after an error. A model
+    that is not built is counted on a copy made from its `get_config` (so arguments that its
+    config leaves out have their defaults); if its config does not make a copy, the model itself
+    is built, as its first call would do.
+
+    Peak memory is the largest sum of elements that live at once, times 4 bytes; weights are not
+    part of it. The rules:
+
+    - A tensor lives from the layer that makes it to the last layer that reads it, in the order in
+      which Keras calls the layers. The input is the first tensor; outputs live to the end.
+    - While a layer runs, its inputs and its outputs live. A separable convolution runs as its two
+      halves, with the tensor between them.
+    - Reshape and Flatten share the memory of their input, and so does what returns its input
+      (Dropout at inference). Normalisation, Rescaling and the activation layers, with their
+      subclasses, write in place if nobody reads their input later. All other layers, your own
+      among them, need new memory.
+    - Operations in your own `call` count where sublayers or the result need them, as a single
+      step out of place (on the TensorFlow backend); what goes on inside a layer that calls no
+      other layer is not seen.
+
+    Args:
+        model: Any Keras model or layer. A weight takes part in multiplications if its name
+            contains "kernel"; in your own layers its MACs are its elements times the positions
+            of the output, all axes but the last.
+        input_shape: Shape of one input without the batch axis, such as `(224, 224, 3)`; for
+            several inputs a list or dict of shapes. `None` if the model knows its input shape.
+
+    Returns:
+        A `Cost`; sizes are elements, MACs and bytes of one input.
+
+    Raises:
+        ValueError: If `model` is no Keras model or layer, cannot be called on `input_shape`, or
+            contains a recurrent or TimeDistributed layer; if `input_shape` has a wrong rank, an
+            open axis, or is `None` and the model does not know it.
+
+    Example:
+        >>> import keras
+        >>> cost = count(keras.layers.Conv2D(5, 3), (6, 6, 3))
+        >>> cost.macs == (3 * 3 * 3 * 5) * (4 * 4)
+        True
+        >>> cost.kernels, cost.biases, cost.layers[0].output_shape
+        (135, 5, (4, 4, 5))
+        >>> cost
+        Cost(params=140, macs=2,160, activations=80, peak_bytes=752)
+        >>> separable = keras.Sequential(
+        ...     [keras.layers.DepthwiseConv2D(3, use_bias=False, name="depthwise"),
+        ...      keras.layers.Conv2D(5, 1, use_bias=False, name="pointwise"),
+        ...      keras.layers.ReLU(name="relu")])
+        >>> print(count(separable, (6, 6, 3)))
+        layer      kind             output     parameters  MACs
+        ───────────────────────────────────────────────────────
+        depthwise  DepthwiseConv2D  (4, 4, 3)          27   432
+        pointwise  Conv2D           (4, 4, 5)          15   240
+        relu       ReLU             (4, 4, 5)           0     0
+        ───────────────────────────────────────────────────────
+        total                                          42   672
+        <BLANKLINE>
+        parameters   42 = 42 in kernels + 0 in biases + 0 in norm
+        statistics   0 (not trained)
+        MACs         672
+        activations  128 elements written by convolutions
+        peak memory  0.6 KiB live at once (float32, batch 1)
+    """
+    if not isinstance(model, keras.Layer):
+        raise ValueError(f"model={model!r}: expected a Keras model or layer (an instance).")
+    with _LOCK, _keras_kept():
+        inputs = _symbols(model, input_shape)
+        try:
+            try:
+                trace = _Trace.of(model, inputs)
+            except _NotBuilt:
+                model = _copy(model)
+                backend.compute_output_spec(lambda x: model(x, training=False), inputs)
+                trace = _Trace.of(model, inputs)
+        except _NotCountable as error:
+            raise ValueError(f'model="{model.name}": {error}') from None
+        except Exception as error:
+            shapes = keras.tree.map_structure(lambda x: x.shape[1:], inputs)
+            reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+            raise ValueError(
+                f'model="{model.name}" cannot be called on input_shape={shapes}: {reason}'
+            ) from error
+        return trace.cost(model)
+
+
+class _NotBuilt(BaseException):
+    """Ends a trace; no `except Exception` of a model's own code may keep it."""
+
+
+class _NotCountable(ValueError):
+    """Says why the numbers would be wrong."""
+
+
+class _Call:
+    """A call under way: who, on what, and whether it calls others."""
+
+    def __init__(self, layer, name, inputs):
+        self.layer, self.name, self.inputs = layer, name, inputs
+        self.is_leaf = True
+        self.outputs = self.output_shape = None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One entry of the schedule by which memory is counted; tensors are known by their id."""
+
+    layer: object
+    reads: tuple
+    writes: tuple
+
+
+class _Trace:
+    """The calls of one forward pass in two orders: as they begin, and as steps that end."""
+
+    def __init__(self, flags):
+        # The calls keep their tensors, so that no id is used twice.
+        self.calls, self.steps, self.open = [], [], []
+        self.sizes = {}  # id of a tensor → elements, for every tensor that has been made
+        self.flags = flags  # layers and whether they had been called before
+        self.scope = backend.get_stateless_scope()
+
+    @classmethod
+    def of(cls, model, inputs):
+        traces, flags = [], []
+
+        def run(x):
+            # A backend may run this more than once; the last trace is complete.
+            trace = cls(flags)
+            traces.append(trace)
+            trace.inputs = [trace.make(t) for t in _tensors(x)]
+            with _observed(trace):
+                result = model(x, training=False)
+            trace.outputs = [trace.read(t) for t in _tensors(result)]
+            return result
+
+        try:
+            backend.compute_output_spec(run, inputs)
+        finally:
+            for layer, called in reversed(flags):
+                layer._called = called
+        return traces[-1]
+
+    def observe(self, layer, call_layer, args, kwargs):
+        """Call a layer as Keras would, and write down what it read and made."""
+        is_layer = isinstance(layer, keras.Layer)
+        parent = self.open[-1] if self.open else None
+        # Other threads, counts inside a call and the search for a sublayer's shape have their own
+        # scope or none. Operations between the layers of a functional model are steps, too.
+        if backend.get_stateless_scope() is not self.scope or not (
+            is_layer or (parent and isinstance(parent.layer, keras.Function))
+        ):
+            return call_layer(layer, *args, **kwargs)
+        if is_layer:
+            if not layer.built:
+                raise _NotBuilt
+            if isinstance(layer, _LOOPS):
+                raise _NotCountable(
+                    f'layer "{layer.name}" ({type(layer).__name__}) repeats its kernel over '
+                    "time steps, which is not counted."
+                )
+            self.flags.append((layer, layer._called))
+        if parent:
+            parent.is_leaf = False
+        path = [call.layer.name for call in self.open[1:]] + [layer.name]
+        call = _Call(layer, "/".join(path), _tensors((args, kwargs)))
+        self.calls.append(call)
+        self.open.append(call)
+        try:
+            result = call_layer(layer, *args, **kwargs)
+        finally:
+            self.open.pop()
+        call.outputs = _tensors(result)
+        call.output_shape = keras.tree.map_structure(
+            lambda t: tuple(t.shape)[1:] if keras.ops.is_tensor(t) else None, result
+        )
+        if call.is_leaf:
+            self.close(call)
+        else:
+            for tensor in call.outputs:
+                self.read(tensor)
+        return result
+
+    def close(self, call):
+        reads = tuple(self.read(t) for t in call.inputs)
+        if isinstance(call.layer, _SEPARABLE):
+            between = id(call)
+            self.sizes[between] = _between(call)
+            self.steps.append(_Step(None, reads, (between,)))
+            reads = (between,)
+        new = tuple(self.make(t) for t in call.outputs if id(t) not in self.sizes)
+        self.steps.append(_Step(call.layer, reads, new))
+
+    def make(self, tensor):
+        if None in tuple(tensor.shape):
+            where = self.open[-1].name if self.open else "the model"
+            raise _NotCountable(f"{where} makes a tensor of open shape {tuple(tensor.shape)}.")
+        self.sizes[id(tensor)] = math.prod(tensor.shape)
+        return id(tensor)
+
+    def read(self, tensor):
+        """Return the tensor's id; if no layer made it, add the step that did."""
+        if id(tensor) not in self.sizes:
+            # TensorFlow's graph leads back to the tensors that layers made.
+            sources, seen, todo = [], {id(tensor)}, [tensor]
+            while todo:
+                operation = getattr(todo.pop(), "op", None)
+                for source in operation.inputs if operation is not None else ():
+                    if id(source) in seen:
+                        continue
+                    seen.add(id(source))
+                    if id(source) in self.sizes:
+                        sources.append(id(source))
+                    else:
+                        todo.append(source)
+            self.steps.append(_Step(None, tuple(sources), (self.make(tensor),)))
+        return id(tensor)
+
+    def cost(self, model):
+        totals = dict.fromkeys(("kernels", "biases", "norm", "statistics"), 0)
+        macs = activations = 0
+        rows, counted, called = [], set(), set()
+
+        def own_params(layer):
+            """Add the weights not counted before to the totals; return the trainable ones."""
+            params = 0
+            for weight, role in _weights(layer):
+                if id(weight) not in counted:
+                    counted.add(id(weight))
+                    size = math.prod(weight.shape)
+                    totals[role] += size
+                    params += size * (role != "statistics")
+            return params
+
+        for call in self.calls:
+            layer = call.layer
+            called.add(id(layer))
+            weights = _weights(layer)
+            if not call.is_leaf and not weights:
+                continue
+            kernels = [weight for weight, role in weights if role == "kernels"]
+            call_macs = 0
+            if kernels:
+                call_macs = sum(math.prod(k.shape) for k in kernels) * _positions(call)
+                if len(call.outputs[0].shape) > 2 and not isinstance(layer, _DENSE):
+                    activations += math.prod(call.outputs[0].shape)
+                if isinstance(layer, _SEPARABLE):
+                    activations += _between(call)
+            macs += call_macs
+            kind, params = type(layer).__name__, own_params(layer)
+            rows.append(LayerCost(call.name, kind, call.output_shape, params, call_macs, layer))
+        for layer in model._flatten_layers():
+            if id(layer) not in called and _weights(layer):
+                kind, params = type(layer).__name__, own_params(layer)
+                rows.append(LayerCost(layer.name, kind, None, params, 0, layer))
+        return Cost(
+            **totals,
+            macs=macs,
+            activations=activations,
+            peak_bytes=4 * self.peak_elements(),
+            layers=tuple(rows),
+        )
+
+    def peak_elements(self):
+        last_read = {}
+        for now, step in enumerate(self.steps):
+            last_read.update(dict.fromkeys(step.reads, now))
+        last_read.update(dict.fromkeys(self.outputs, len(self.steps)))
+
+        buffers = []  # (elements, step that makes it, tensors that live in it)
+        buffer_of = {}
+
+        def allocate(tensor, now):
+            buffer_of[tensor] = (self.sizes[tensor], now, [tensor])
+            buffers.append(buffer_of[tensor])
+
+        for tensor in self.inputs:
+            allocate(tensor, 0)
+        for now, step in enumerate(self.steps):
+            for tensor in step.writes:
+                shared = None
+                if len(step.reads) == 1 and isinstance(step.layer, _VIEWS + _IN_PLACE):
+                    shared = buffer_of[step.reads[0]]
+                    free = all(last_read.get(other, 0) <= now for other in shared[2])
+                    if shared[0] != self.sizes[tensor] or not (
+                        free or isinstance(step.layer, _VIEWS)
+                    ):
+                        shared = None
+                if shared:
+                    buffer_of[tensor] = shared
+                    shared[2].append(tensor)
+                else:
+                    allocate(tensor, now)
+
+        change = [0] * (len(self.steps) + 2)
+        for size, made, tensors in buffers:
+            change[made] += size
+            change[max(made, *(last_read.get(tensor, 0) for tensor in tensors)) + 1] -= size
+        live = peak = 0
+        for difference in change:
+            live += difference
+            peak = max(peak, live)
+        return peak
+
+
+def _tensors(structure):
+    """The activations among the arguments or results of a call."""
+    return [
+        x
+        for x in keras.tree.flatten(structure)
+        if keras.ops.is_tensor(x) and not isinstance(x, keras.Variable)
+    ]
+
+
+def _weights(layer):
+    """The weights that a layer owns itself, each with its role."""
+    if not isinstance(layer, keras.Layer):
+        return []
+    weights = []
+    # Freezing leaves a weight in the list of the trainable ones.
+    for learned, variables in (
+        (True, layer._trainable_variables),
+        (False, layer._non_trainable_variables),
+    ):
+        for variable in variables:
+            if "kernel" in variable.name:
+                role = "kernels"
+            elif "bias" in variable.name:
+                role = "biases"
+            else:
+                role = "norm" if learned else "statistics"
+            weights.append((variable, role))
+    return weights
+
+
+def _positions(call):
+    """How often a call applies each element of its kernel."""
+    layer = call.layer
+    shape = (call.inputs if isinstance(layer, _TRANSPOSED) else call.outputs)[0].shape
+    if isinstance(layer, keras.layers.EinsumDense):
+        operands, result = layer.equation.split("->")
+        labels = zip(operands.split(",")[1], layer.kernel.shape, strict=True)
+        return math.prod(shape) // math.prod(n for label, n in labels if label in result)
+    if getattr(layer, "data_format", None) == "channels_first":
+        return math.prod(shape) // shape[1]
+    return math.prod(shape[:-1])
+
+
+def _between(call):
+    """Elements between the two halves of a separable convolution."""
+    *_, channels, multiplier = call.layer.depthwise_kernel.shape
+    return _positions(call) * channels * multiplier
+
+
+def _copy(model):
+    try:
+        return type(model).from_config(model.get_config())
+    except Exception:
+        # Whatever is wrong with the config of a model, the model can still be built.
+        return model
+
+
+def _memory(size):
+    return f"{size / 2**20:,.2f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
+
+
+def _symbols(model, input_shape):
+    """Return what to call the model on: batch 1, no values."""
+    known = model.input if isinstance(model, keras.Function) else None
+    if isinstance(model, keras.Sequential):
+        (known,) = getattr(model, "inputs", None) or [None]
+    shapes = input_shape
+    if shapes is None and known is not None:
+        shapes = keras.tree.map_structure(lambda x: x.shape[1:], known)
+    elif shapes is None and model.built:
+        built_on = (model.get_build_config() or {}).get("input_shape")
+        shapes = _map_shapes(lambda shape: tuple(shape[1:]), built_on) if built_on else None
+    takes = f"pass the shape of one input of {model.name} without the batch axis"
+    if shapes is None:
+        raise ValueError(f"input_shape=None: {takes}, such as (224, 224, 3).")
+
+    def symbol(shape):
+        if not isinstance(shape, tuple | list) or not all(
+            isinstance(n, numbers.Integral) and n > 0 for n in shape
+        ):
+            here = "" if input_shape is not None else f" (it takes {shapes})"
+            raise ValueError(
+                f"input_shape={input_shape}: {takes}, positive integers such as "
+                f"(224, 224, 3){here}."
+            )
+        return keras.KerasTensor((1, *map(int, shape)))
+
+    symbols = _map_shapes(symbol, shapes)
+    flat = keras.tree.flatten(symbols)
+    given = [x.shape[1:] for x in flat]
+    if known is not None:
+        wanted = [x.shape[1:] for x in keras.tree.flatten(known)]
+    else:
+        first = model
+        while isinstance(first, keras.Sequential) and first.layers:
+            first = first.layers[0]
+        # Keras would take more axes for further batch axes.
+        is_convolution = hasattr(first, "kernel_size") and hasattr(first, "rank")
+        wanted = [(None,) * (first.rank + 1)] if is_convolution else given
+    if len(given) != len(wanted) or not all(map(_fits, given, wanted)):
+        wanted = wanted[0] if len(wanted) == 1 else wanted
+        raise ValueError(
+            f"input_shape={input_shape}: {model.name} takes {wanted} without the batch axis."
+        )
+    if known is not None:
+        pairs = zip(flat, keras.tree.flatten(known), strict=True)
+        typed = [keras.KerasTensor(x.shape, dtype=k.dtype) for x, k in pairs]
+        symbols = keras.tree.pack_sequence_as(symbols, typed)
+    return symbols
+
+
+def _fits(shape, wanted):
+    return len(shape) == len(wanted) and all(
+        n in (size, None) for size, n in zip(shape, wanted, strict=True)
+    )
+
+
+def _map_shapes(function, shapes):
+    """Apply a function to a shape, or to each shape in a list or dict."""
+    if isinstance(shapes, dict):
+        return {key: _map_shapes(function, shape) for key, shape in shapes.items()}
+    is_list = isinstance(shapes, list | tuple)
+    if is_list and shapes and all(isinstance(s, list | tuple | dict) for s in shapes):
+        return [_map_shapes(function, shape) for shape in shapes]
+    return function(shapes)
+
+
+@contextlib.contextmanager
+def _observed(trace):
+    """Let every call of a layer or operation pass through the trace, which picks its own."""
+
+    def patch(cls, is_wanted):
+        original = cls.__call__
+
+        @functools.wraps(original)
+        def observed(layer, *args, **kwargs):
+            if not is_wanted(layer):
+                return original(layer, *args, **kwargs)
+            return trace.observe(layer, original, args, kwargs)
+
+        cls.__call__ = observed
+        return cls, original
+
+    # A layer's call goes on to the operation's call, which must not count it again.
+    patched = [
+        patch(keras.Layer, lambda layer: True),
+        patch(keras.Operation, lambda operation: not isinstance(operation, keras.Layer)),
+    ]
+    try:
+        yield
+    finally:
+        for cls, original in patched:
+            cls.__call__ = original
+
+
+@contextlib.contextmanager
+def _keras_kept():
+    """Put back what calling and copying models moves: names, scopes, settings, random states."""
+    state = vars(global_state.GLOBAL_STATE_TRACKER)
+    kept = dict(state)
+    python_random, numpy_random = random.getstate(), np.random.get_state()  # noqa: NPY002
+    for name in _SCOPES:
+        state.pop(name, None)
+    state.update({k: copy.copy(v) for k, v in state.items() if isinstance(v, dict | list)})
+    # Inside a call of nobody, a layer does not take its call for a new one and drop its losses.
+    state["current_call_ctx"] = CallContext(entry_layer=None)
+    # Unfiltered, an error keeps its own type and message.
+    state["traceback_filtering"] = False
+    try:
+        yield
+    finally:
+        state.clear()
+        state.update(kept)
+        random.setstate(python_random)
+        np.random.set_state(numpy_random)  # noqa: NPY002

@@ -1,0 +1,81 @@
+"""Weights of other implementations, moved into the course's models."""
+
+import re
+
+import keras
+
+from utils.residual import RESNET, BottleneckBlock, ResNet
+
+
+def from_keras_applications(model):
+    """Build the course's version of a `keras.applications` model, with that model's weights.
+
+    Both then return the same values for the same input. Where the original has a convolution bias
+    before a batch norm, the norm's moving mean is lowered by it: at inference that is the same
+    function with one vector less.
+
+    Args:
+        model: a ResNet50, ResNet101 or ResNet152 of `keras.applications`, built with any
+            `input_shape`, `classes` and `classifier_activation`, with or without its top, but
+            without `pooling`.
+
+    Returns:
+        A new functional `keras.Model`; its weights are copies.
+
+    Raises:
+        ValueError: if `model` is anything else.
+
+    >>> theirs = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3), classes=10)
+    >>> ours = from_keras_applications(theirs)
+    >>> ours.name, ours.output_shape
+    ('resnet50', (None, 10))
+    """
+    if isinstance(model, keras.Model):
+        for convert in _CONVERTERS.values():
+            converted = convert(model)
+            if converted is not None:
+                return converted
+    given = model.name if isinstance(model, keras.Model) else model
+    raise ValueError(
+        f"model={given!r}: expected a model of keras.applications without pooling, one of "
+        f"{', '.join(name for names in _CONVERTERS for name in names)}"
+    )
+
+
+def _resnet(model):
+    """Convert a ResNet of the first version, or return None if the model is not one."""
+    layers = {layer.name: layer for layer in model.layers}
+    adds = re.findall(r"^conv([2-5])_block\d+_add$", "\n".join(layers), re.MULTILINE)
+    repeats = tuple(adds.count(stage) for stage in "2345")
+    depths = {stages: depth for depth, (kind, stages) in RESNET.items() if kind == "bottleneck"}
+    last = model.layers[-1]
+    include_top = last.name == "predictions"
+    if repeats not in depths or not (include_top or last.name == "conv5_block3_out"):
+        return None
+    top = {"classes": last.units, "classifier_activation": last.activation} if include_top else {}
+    ours = ResNet(depths[repeats], model.input_shape[1:], include_top=include_top, **top)
+
+    _fill(ours.get_layer("stem"), layers["conv1_conv"], layers["conv1_bn"])
+    for block in ours.layers:
+        if not isinstance(block, BottleneckBlock):
+            continue
+        name = block.name.replace("stage", "conv")
+        for position, conv in enumerate(block.convs, start=1):
+            _fill(conv, layers[f"{name}_{position}_conv"], layers[f"{name}_{position}_bn"])
+        if block.resize is not None:
+            _fill(block.resize, layers[f"{name}_0_conv"], layers[f"{name}_0_bn"])
+    if include_top:
+        ours.get_layer("predictions").set_weights(last.get_weights())
+    return ours
+
+
+def _fill(block, conv, norm):
+    """Give a `ConvBlock` with batch norm the weights of a convolution and of the norm after it."""
+    kernel, *bias = conv.get_weights()
+    gamma, beta, mean, variance = norm.get_weights()
+    block.conv.set_weights([kernel])
+    block.norm.set_weights([gamma, beta, mean - bias[0] if bias else mean, variance])
+
+
+# The names are those of the error message. A converter returns None for models of other families.
+_CONVERTERS = {("ResNet50", "ResNet101", "ResNet152"): _resnet}
