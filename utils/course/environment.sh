@@ -71,7 +71,7 @@ fi
 
 install() { # the lock lists every package, so pip has nothing to resolve
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$1" 2>.venv/pip.log ||
-        { grep -v 'is ignored' .venv/pip.log >&2; stop "Installing $1 failed: see the lines above, mend it and run make again."; }
+        { grep -v 'is ignored' .venv/pip.log >&2 || :; stop "Installing $1 failed: see the lines above, mend it and run make again."; }
 }
 if [ "$(cat .venv/installed 2>/dev/null)" != "$stamp" ]; then
     echo "Installing the packages of requirements.lock (about 2.3 GB on disk, a minute or two)."

@@ -1,0 +1,52 @@
+# The commands of the course. `make help` lists them. Works with GNU make 3.81 and a POSIX shell.
+SHELL = /bin/sh
+PY = .venv/bin/python
+ROOT_FLAG = $(shell [ "`id -u`" = 0 ] && echo --allow-root)
+# Encrypted: otherwise JupyterLab warns at each kernel that others could read along.
+LAB = $(PY) -m jupyterlab $(ROOT_FLAG) --KernelManager.transport_encryption=auto --LabApp.default_url=/lab/tree/lessons/00_start_here.ipynb $(LAB_FLAGS)
+
+.PHONY: help lab test notebooks experiments bench grade repository lock clean environment environment-dev
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+lab: environment ## environment, data, and JupyterLab at the first lesson
+	@$(PY) -m utils.data
+	@$(LAB)
+
+test: environment-dev ## environment, then every test and every notebook, in one summary
+	@$(PY) -m utils.data
+	@$(PY) -m pytest --nbval --doctest-modules utils tests lessons solutions
+
+notebooks: environment-dev ## rebuild the notebooks whose source changed
+	@$(PY) -m utils.data
+	@$(PY) -m utils.course.build
+
+experiments: environment-dev ## run the experiments whose committed result is stale
+	@$(PY) -m utils.data
+	@$(PY) -m utils.experiments
+
+bench: environment-dev ## measure the speeds that the documentation speaks of
+	@$(PY) -m utils.data
+	@$(PY) -m utils.course.bench
+
+grade: environment ## FILES="a.ipynb b.ipynb" [CSV=grades.csv]: points of learners' notebooks
+	@$(PY) -m utils.data
+	@$(PY) -m utils.course.grade $(FILES) $(if $(CSV),--csv $(CSV))
+
+repository: environment-dev ## NAME=owner/name: point badges, README and setup cells at your fork
+	@$(PY) -m utils.course.repository $(NAME)
+
+lock: ## pin requirements*.txt anew (with uv), for all supported Pythons and platforms
+	@sh utils/course/environment.sh lock
+
+clean: ## remove the environment, the prepared data and every cache
+	rm -rf .venv .cache data/prepared .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find lessons solutions -name .ipynb_checkpoints -type d -prune -exec rm -rf {} +
+
+environment:
+	@sh utils/course/environment.sh lab $(PYTHON)
+
+environment-dev:
+	@sh utils/course/environment.sh dev $(PYTHON)

@@ -1,0 +1,37 @@
+"""Right, wrong and half-right answers that the checks must tell apart, one module a lesson.
+
+Each module has a dictionary `ANSWERS` from an exercise's id to its `Answers`. An answer is source
+text, run where the lesson's imports are done, that defines what the exercise's check takes.
+"""
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to one exercise.
+
+    Args:
+        wrong: plausible wrong answers, each under a piece of the feedback that it alone gets.
+        right: right answers that look unlike the lesson's solution, each under a name.
+        half: half-right answers, each under a name, with the points it earns.
+        slow: True where judging builds networks: then each answer meets two of the ten seeds,
+            and only the lesson's solution meets them all.
+    """
+
+    wrong: dict[str, str]
+    right: dict[str, str]
+    half: dict[str, tuple[float, str]]
+    slow: bool = False
+
+
+def bank() -> dict[str, Answers]:
+    """Return the answers to every exercise of the course by its id."""
+    modules = sorted(info.name for info in pkgutil.iter_modules(__path__))
+    return {
+        exercise: answers
+        for module in modules
+        for exercise, answers in importlib.import_module(f"{__name__}.{module}").ANSWERS.items()
+    }

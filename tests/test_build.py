@@ -1,0 +1,402 @@
+"""The build: what it writes, what it rebuilds, what it refuses, and what `--check` names."""
+
+import re
+
+import nbformat
+import pytest
+
+from tests.small_course import LESSON, README
+from utils.course import build
+from utils.course.settings import PLACEHOLDER, Settings, SettingsError, load
+from utils.course.source import read, sources
+
+NOTEBOOKS = [f"{f}/{n}.ipynb" for n in ("90_small", "91_other") for f in ("solutions", "lessons")]
+UNFINISHED = LESSON.replace("# %%\nprint(6 * 7)\n", "# %%\n{}\n").partition("# %% exercise")[0]
+
+
+def contents(root):
+    return {name: (root / name).read_bytes() for name in [*NOTEBOOKS, "README.md"]}
+
+
+def edit(path, *pairs):
+    text = path.read_text()
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path.write_text(text)
+
+
+def changed(path, change):
+    """Change a notebook by hand."""
+    book = nbformat.read(path, as_version=4)
+    change(book)
+    nbformat.write(book, path)
+
+
+def checked(root, capsys):
+    """The exit code and the lines of `--check`, which must write nothing."""
+    before = {path: path.read_bytes() for path in root.rglob("*.*") if path.is_file()}
+    capsys.readouterr()
+    code = build.main(["--check"], root)
+    assert {path: path.read_bytes() for path in root.rglob("*.*") if path.is_file()} == before
+    out, error = capsys.readouterr()
+    assert out == ""
+    return code, error.splitlines()
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Names of the lessons that a build would execute; their kernels do not run."""
+    names = []
+
+    def record(lesson, settings):
+        names.append(lesson.name)
+        return {"seconds": 1.0, "gigabytes": 0.1}
+
+    monkeypatch.setattr(build, "build", record)
+    return names
+
+
+def test_what_is_built(built):
+    solution, lesson = (nbformat.read(built / name, as_version=4) for name in NOTEBOOKS[:2])
+    for book in (solution, lesson):
+        nbformat.validate(book)
+        assert [c.id for c in book.cells[1:2] + book.cells[3:]] == [
+            "setup",
+            "exercise-conv-macs",
+            "check-conv-macs",
+        ]
+        assert book.cells[0].source.startswith("# 90 · A small lesson\n\n[![Open in Colab]")
+        assert re.search(r"about \d+\s+seconds and \d\.\d GB", book.cells[0].source)
+        _, setup, _, exercise, check = (cell.metadata for cell in book.cells)
+        assert setup["course"] == {"setup": True}
+        common = {"schema_version": 3, "task": False}
+        assert exercise["nbgrader"] == common | {
+            "grade_id": "conv_macs",
+            "grade": False,
+            "solution": True,
+            "locked": False,
+        }
+        assert check["nbgrader"] == common | {
+            "grade_id": "check-conv_macs",
+            "grade": True,
+            "solution": False,
+            "locked": True,
+            "points": 2.0,
+        }
+        assert book.metadata["course"]["lesson"] == "90_small"
+    assert "rows, columns = " in solution.cells[3].source
+    assert "SOLUTION" not in solution.cells[3].source
+    assert lesson.cells[3].source.endswith('"""Return the multiply-adds."""\n    ...')
+    assert [c.execution_count for c in solution.cells[1:]] == [1, 2, 3, 4]
+    assert solution.cells[2].outputs[0].text == "42\n"
+    assert solution.cells[4].outputs[0].data["text/plain"] == "2.0"
+    assert "2 of 2 points" in solution.cells[4].outputs[0].data["text/html"]
+    for cell in lesson.cells[1:]:
+        assert (cell.outputs, cell.execution_count) == ([], None)
+
+
+def test_fresh_build_is_not_stale(course, capsys):
+    assert checked(course, capsys) == (0, [])
+
+
+def test_two_builds_are_equal(course, capsys):
+    before = contents(course)
+    assert build.main(["90", "91"], course) == 0
+    assert contents(course) == before
+    out, error = capsys.readouterr()
+    assert [line.split(":")[0] for line in out.splitlines()] == 2 * ["90_small"] + 2 * ["91_other"]
+    assert error == ""
+
+
+def test_nothing_is_built_again(course, executed, capsys):
+    before = contents(course)
+    assert build.main([], course) == 0
+    assert executed == []
+    assert contents(course) == before
+    assert capsys.readouterr() == ("", "")
+
+
+def test_only_changed_lessons_are_built(course, executed):
+    edit(course / "solutions/91_other.py", ('("second")', '("third")'))
+    assert build.main([], course) == 0
+    assert executed == ["91_other"]
+
+
+def test_lessons_can_be_named(course, executed, capsys):
+    assert build.main(["90"], course) == 0
+    assert executed == ["90_small"]
+    assert build.main(["07", "90"], course) == 1
+    assert capsys.readouterr().err == "no lesson 07; there are 90, 91\n"
+    assert executed == ["90_small"]
+
+
+def test_an_edit_changes_the_id_of_its_cell_alone(course):
+    path, settings = course / "solutions/90_small.py", load(course)
+    before = build.notebook(read(path), settings, {"seconds": 5, "gigabytes": 0.1}, solutions=True)
+    edit(path, ("print(6 * 7)", "print(6 * 8)\n\n# %%\nprint(6 * 8)"))
+    after = build.notebook(read(path), settings, {"seconds": 9, "gigabytes": 0.2}, solutions=True)
+    ids = [[cell.id for cell in book.cells] for book in (before, after)]
+    assert ids[1][:2] + ids[1][4:] == ids[0][:2] + ids[0][3:]
+    assert ids[1][3] == f"{ids[1][2]}-2"
+    assert ids[0][2] != ids[1][2]
+
+
+def drop_outputs(book):
+    for cell in book.cells[1:]:
+        cell.outputs, cell.execution_count = [], None
+
+
+STALE = {
+    "source": (
+        lambda root: edit(root / "solutions/90_small.py", ("6 * 7", "7 * 6")),
+        NOTEBOOKS[:2],
+    ),
+    "header of the source": (
+        lambda root: edit(root / "solutions/90_small.py", ("minutes: 5", "minutes: 6")),
+        [*NOTEBOOKS[:2], "README.md"],
+    ),
+    "solution's text in the source": (
+        lambda root: edit(root / "solutions/90_small.py", ("kernel * kernel", "kernel**2")),
+        NOTEBOOKS[:1],
+    ),
+    "lesson by hand": (
+        lambda root: changed(root / NOTEBOOKS[1], lambda b: b.cells[2].update(source="1")),
+        NOTEBOOKS[1:2],
+    ),
+    "solution by hand": (
+        lambda root: changed(root / NOTEBOOKS[2], lambda b: b.cells[2].update(source="1")),
+        NOTEBOOKS[2:3],
+    ),
+    "text cell by hand": (
+        lambda root: edit(root / NOTEBOOKS[1], ("It has one", "It has no")),
+        NOTEBOOKS[1:2],
+    ),
+    "cell's metadata by hand": (
+        lambda root: edit(root / NOTEBOOKS[1], ('"points": 2.0', '"points": 3.0')),
+        NOTEBOOKS[1:2],
+    ),
+    "notebook's metadata by hand": (
+        lambda root: edit(
+            root / NOTEBOOKS[1], ('"display_name": "Python 3"', '"display_name": "R"')
+        ),
+        NOTEBOOKS[1:2],
+    ),
+    "lesson that was run": (
+        lambda root: changed(root / NOTEBOOKS[1], lambda b: b.cells[2].update(execution_count=1)),
+        NOTEBOOKS[1:2],
+    ),
+    "lesson with an output": (
+        lambda root: changed(
+            root / NOTEBOOKS[1],
+            lambda b: b.cells[2].outputs.append(nbformat.v4.new_output("stream", text="42\n")),
+        ),
+        NOTEBOOKS[1:2],
+    ),
+    "solution without outputs": (
+        lambda root: changed(root / NOTEBOOKS[0], drop_outputs),
+        NOTEBOOKS[:1],
+    ),
+    "solution with a cell that was not run": (
+        lambda root: changed(
+            root / NOTEBOOKS[0], lambda b: b.cells[2].update(execution_count=None)
+        ),
+        NOTEBOOKS[:1],
+    ),
+    "lesson is gone": (lambda root: (root / NOTEBOOKS[1]).unlink(), NOTEBOOKS[1:2]),
+    "solution is gone": (lambda root: (root / NOTEBOOKS[0]).unlink(), NOTEBOOKS[:2]),
+    "half a lesson": (
+        lambda root: edit(root / NOTEBOOKS[1], ('"cells"', '"call"')),
+        NOTEBOOKS[1:2],
+    ),
+    "no JSON": (lambda root: (root / NOTEBOOKS[0]).write_text("{"), NOTEBOOKS[:2]),
+    "no notebook": (lambda root: (root / NOTEBOOKS[1]).write_text("[1]"), NOTEBOOKS[1:2]),
+    "cell without an id": (
+        lambda root: edit(root / NOTEBOOKS[1], ('"id": "setup",', "")),
+        NOTEBOOKS[1:2],
+    ),
+    "nothing measured": (
+        lambda root: edit(root / NOTEBOOKS[0], ('"seconds": 5', '"hours": 5')),
+        NOTEBOOKS[:2],
+    ),
+    "setting": (
+        lambda root: edit(root / "course.toml", (PLACEHOLDER, "ada/nets")),
+        [*NOTEBOOKS, "README.md"],
+    ),
+    "title": (lambda root: edit(root / "course.toml", ("Small", "Large")), ["README.md"]),
+    "table": (lambda root: edit(root / "README.md", ("about 5 min", "no time")), ["README.md"]),
+    "clone address": (
+        lambda root: edit(root / "README.md", (".com/OWNER", ".com/X")),
+        ["README.md"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STALE)
+def test_check_names_what_is_stale(kind, course, capsys):
+    change, names = STALE[kind]
+    change(course)
+    expected = [f"{name} is stale: run `make notebooks`" for name in names]
+    assert checked(course, capsys) == (1, expected)
+
+
+def test_check_names_notebooks_without_a_source(course, capsys):
+    (course / "solutions/91_other.py").rename(course / "solutions/92_other.py")
+    assert checked(course, capsys) == (
+        1,
+        [
+            "solutions/92_other.ipynb is stale: run `make notebooks`",
+            "lessons/92_other.ipynb is stale: run `make notebooks`",
+            "README.md is stale: run `make notebooks`",
+            "lessons/91_other.ipynb has no source: delete it",
+            "solutions/91_other.ipynb has no source: delete it",
+        ],
+    )
+
+
+# Each: a cell, and what is said about it.
+REFUSED = {
+    "raises": ("x = 1\n1 / 0", "a cell stopped: ZeroDivisionError: division by zero"),
+    "writes to stderr": (
+        "import sys\nprint('odd\\nthing', file=sys.stderr)",
+        "a cell wrote to stderr: odd",
+    ),
+    "warns": ("import warnings\nwarnings.warn('old')", "a cell wrote to stderr: "),
+    "exits": ("import sys\nsys.exit('no')", "a cell stopped: SystemExit: no"),
+    "ends Python": (
+        "import os\nos._exit(1)",
+        "a cell ended its Python process; is the memory enough?",
+    ),
+    "takes long": ("import time\ntime.sleep(60)", "a cell took more than 4 s; make it faster"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_cell_that_no_learner_should_see_is_refused(kind, course, capsys, monkeypatch):
+    if kind == "takes long":
+        monkeypatch.setattr(build, "_SECONDS", 4)
+    monkeypatch.setattr(build, "registered", lambda lesson: None)
+    cell, problem = REFUSED[kind]
+    (course / "solutions/90_small.py").write_text(UNFINISHED.format(cell))
+    before = contents(course)
+    assert build.main(["90"], course) == 1
+    out, error = capsys.readouterr()
+    assert out == "90_small: executing\n"
+    assert error.startswith(f"solutions/90_small.py:12: {problem}")
+    assert error.count("\n") == 1
+    assert contents(course) == before
+
+
+def test_solution_that_loses_points_is_refused(course, capsys):
+    edit(course / "solutions/90_small.py", ("-(-height // stride)", "height"))
+    before = contents(course)
+    assert build.main([], course) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "solutions/90_small.py:23: the solution of 'conv_macs' gets 1 of 2 points"
+    )
+    assert "✗ strides 2 and 3" in error
+    assert contents(course) == before
+
+
+def test_source_error_is_said_once(course, capsys):
+    edit(course / "solutions/90_small.py", (" points=2", ""))
+    said = "solutions/90_small.py:15: exercise 'conv_macs' has no points; add points=N"
+    assert checked(course, capsys) == (1, [said])
+    assert build.main([], course) == 1
+    assert capsys.readouterr() == ("", f"{said}\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            ("points=2", "points=3"),
+            "15: exercise 'conv_macs' has 2 points in utils/exercises; make both equal",
+        ),
+        (
+            ("conv_macs", "other"),
+            "15: exercise 'other' has no rules; add them in utils/exercises",
+        ),
+    ],
+)
+def test_exercise_without_its_rules_is_refused(course, capsys, change, problem):
+    path = course / "solutions/90_small.py"
+    path.write_text(path.read_text().replace(*change))
+    assert checked(course, capsys) == (1, [f"solutions/90_small.py:{problem}"])
+
+
+def test_rules_without_their_exercise_are_refused(course, capsys):
+    path = course / "solutions/90_small.py"
+    path.write_text(path.read_text().partition("# %% exercise")[0])
+    problem = "utils/exercises has rules for 'conv_macs'; add that exercise, or remove them"
+    assert checked(course, capsys) == (1, [f"solutions/90_small.py:12: {problem}"])
+
+
+def test_readme(course):
+    settings = load(course)
+    lessons = [read(path) for path in sources(course)]
+    page = (course / "README.md").read_text()
+    assert page == build.readme(README, lessons, settings) == build.readme(page, lessons, settings)
+    assert page.startswith("# Small\n")
+    assert page.endswith("<!-- end of lessons -->\n\nThe end.\n")
+    assert (
+        "| 90 | [A small lesson](lessons/90_small.ipynb) | what the tests need | about 5 min |"
+        in page
+    )
+    assert page.count("make repository NAME=owner/name") == 1
+    published = build.readme(page, lessons, Settings("ada/nets", "main", "Small"))
+    assert PLACEHOLDER not in published
+    assert "make repository" not in published
+    assert "git clone https://github.com/ada/nets.git course" in published
+    assert (
+        "https://colab.research.google.com/github/ada/nets/blob/main/lessons/90_small" in published
+    )
+    assert build.readme(published, lessons, settings) == page
+
+
+def test_readme_without_its_place_for_the_table(course, capsys):
+    edit(course / "README.md", ("<!-- end of lessons -->", ""))
+    code, lines = checked(course, capsys)
+    assert code == 1
+    assert [line.startswith("README.md lacks the lines '<!-- lessons:") for line in lines] == [True]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            'repository = "x"',
+            "course.toml: expected repository, branch and title, each with a text",
+        ),
+        ("repository", "course.toml: "),
+        (
+            'repository = "x"\nbranch = "main"\ntitle = "t"',
+            "repository='x': expected owner/name, as in github.com/owner/name",
+        ),
+        (
+            'repository = "a/b"\nbranch = "-b x"\ntitle = "t"',
+            "branch='-b x': expected the name of a branch, as main",
+        ),
+        (
+            'repository = "a/b"\nbranch = 5\ntitle = "t"',
+            "course.toml: expected repository, branch and title, each with a text",
+        ),
+    ],
+)
+def test_bad_setting_is_one_sentence(course, capsys, text, problem):
+    (course / "course.toml").write_text(text)
+    with pytest.raises(SettingsError):
+        load(course)
+    code, lines = checked(course, capsys)
+    assert code == 1
+    assert [line.startswith(problem) for line in lines] == [True]
+
+
+def test_measured_figures_stay_unless_they_really_change():
+    before = {"seconds": 20, "gigabytes": 1.0}
+    assert build._coarse(25.9, 1.3, before) == before
+    assert build._coarse(44.0, 1.3, before) == {"seconds": 45, "gigabytes": 1.0}
+    assert build._coarse(20.0, 2.04, before) == {"seconds": 20, "gigabytes": 2.0}
+    assert build._coarse(1.0, 0.26, None) == {"seconds": 5, "gigabytes": 0.3}
+    assert build._coarse(118.0, 1.0, None) == {"seconds": 120, "gigabytes": 1.0}

@@ -1,0 +1,191 @@
+"""Every exercise, five ways: its solution, its stub, wrong, half-right and differing right answers.
+
+A new exercise joins with its answers in `tests/answers`.
+"""
+
+import ast
+import functools
+from dataclasses import replace
+
+import pytest
+
+from tests.answers import bank
+from utils.course.feedback import evaluate
+from utils.course.source import answer_expression, read, solved, sources, stub
+from utils.exercises import all_exercises
+
+SEEDS = range(10)
+BANK = bank()
+
+# Answers that are wrong for every exercise, each with a piece of its feedback. TWIN stands for
+# the same thing in `utils`.
+AUTOMATIC = {
+    "None": ("answer = None", "Not attempted"),
+    "ellipsis": ("answer = ...", "Not attempted"),
+    "returns None": ("answer = lambda *a, **k: None", "Not attempted"),
+    "number": ("answer = 7", "not callable"),
+    "twin": ("answer = TWIN", "course's own code"),
+    "subclass": (
+        "answer = type('Mine', (TWIN,), {}) if isinstance(TWIN, type) else TWIN",
+        "course's own code",
+    ),
+    "partial": ("import functools\nanswer = functools.partial(TWIN)", "course's own code"),
+    "lambda": ("answer = lambda *a, **k: TWIN(*a, **k)", "course's own `TWIN`"),
+    "helper": (
+        "def helper(*a, **k): return TWIN(*a, **k)\ndef answer(*a, **k): return helper(*a, **k)",
+        "course's own `TWIN`",
+    ),
+    "closure": (
+        "def wrap(inner):\n    return lambda *a, **k: inner(*a, **k)\nanswer = wrap(TWIN)",
+        "course's own `inner`",
+    ),
+    "default": ("def answer(*a, inner=TWIN, **k): return inner(*a, **k)", "course's own `"),
+    "import inside": (
+        "def answer(*a, **k):\n    from utils import residual\n    return residual.x(*a, **k)",
+        "course's own `utils`",
+    ),
+    "raises": ("def answer(*a, **k): raise OSError('no way')", "OSError: no way"),
+    "string": ("answer = lambda *a, **k: 'text'", ""),
+    "endless loop": (
+        "def answer(*a, **k):\n    while True:\n        try: pass\n        except: pass",
+        "a loop that never ends",
+    ),
+    "exit": ("import sys\ndef answer(*a, **k): sys.exit('bye')", "SystemExit: bye"),
+}
+
+
+@functools.cache
+def lessons():
+    return {path.stem: read(path) for path in sources()}
+
+
+@functools.cache
+def imports(lesson):
+    """The import statements of a lesson, done once."""
+    found = []
+    for cell in lessons()[lesson].cells:
+        if cell.kind == "code" and "exercise" not in cell.metadata:
+            body = ast.parse(cell.text).body
+            found += [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    space = {"__name__": "__main__"}
+    exec(compile(ast.Module(found, []), lesson, "exec"), space)
+    return space
+
+
+def cells(exercise):
+    """The texts of an exercise's cell and of its check."""
+    both = zip(lessons()[exercise.lesson].cells, lessons()[exercise.lesson].cells[1:], strict=False)
+    return next((c.text, n.text) for c, n in both if c.metadata.get("exercise") == exercise.id)
+
+
+def answer_of(exercise, source, expression=None):
+    """Run an answer's text in a fresh namespace and return what the check takes."""
+    space = dict(imports(exercise.lesson))
+    exec(compile(source, exercise.id, "exec"), space)
+    expression = expression or answer_expression(cells(exercise)[1], exercise.id)
+    return eval(expression, space)
+
+
+def judged(exercise, source, seed=0):
+    return evaluate(exercise, answer_of(exercise, source), seed)
+
+
+def seeds(name, kind, key):
+    """The seeds that an answer of the bank meets; slow exercises share the ten among answers."""
+    index = list(getattr(BANK[name], kind)).index(key)
+    return [index % 10, (index + 5) % 10] if BANK[name].slow else SEEDS
+
+
+def messages(points):
+    return "\n".join(part.message for part in points.parts if part.message)
+
+
+def each(kind):
+    """Parametrise over all answers of a kind in the bank."""
+    pairs = [(name, key) for name in all_exercises() for key in getattr(BANK.get(name), kind, ())]
+    return pytest.mark.parametrize(
+        ("name", "key"), pairs, ids=[f"{name}-{key}".replace(" ", "_") for name, key in pairs]
+    )
+
+
+every = pytest.mark.parametrize("name", all_exercises())
+
+
+@every
+def test_bank_is_large_enough(name):
+    exercise = all_exercises()[name]
+    assert name in BANK, f"add right and wrong answers to {name!r} in tests/answers"
+    answers = BANK[name]
+    assert len(answers.wrong) >= 3
+    assert answers.right
+    parts = judged(exercise, solved(cells(exercise)[0])).parts
+    assert answers.half or len(parts) == 1
+
+
+def test_bank_names_exercises_only():
+    assert set(BANK) <= set(all_exercises())
+
+
+@every
+def test_solution_earns_all(name):
+    exercise = all_exercises()[name]
+    answer = answer_of(exercise, solved(cells(exercise)[0]))
+    for seed in SEEDS:
+        points = evaluate(exercise, answer, seed)
+        assert points == points.out_of == exercise.points, points.text
+        assert not messages(points)
+
+
+@every
+def test_stub_is_not_attempted(name):
+    exercise = all_exercises()[name]
+    points = judged(exercise, stub(cells(exercise)[0]))
+    assert points == 0
+    assert points.out_of == exercise.points
+    assert messages(points).startswith("Not attempted")
+
+
+@each("wrong")
+def test_wrong_answer_reads_why(name, key):
+    exercise = all_exercises()[name]
+    answer = answer_of(exercise, BANK[name].wrong[key])
+    for seed in seeds(name, "wrong", key):
+        points = evaluate(exercise, answer, seed)
+        assert points < exercise.points
+        assert points.out_of == exercise.points
+        assert [p for p in points.parts if key in p.message and p.earned == 0], points.text
+        others = [other for other in BANK[name].wrong if other != key]
+        assert not [other for other in others if other in messages(points)], points.text
+
+
+@each("half")
+def test_half_right_answer_earns_a_part(name, key):
+    exercise = all_exercises()[name]
+    expected, source = BANK[name].half[key]
+    assert 0 < expected < exercise.points
+    answer = answer_of(exercise, source)
+    for seed in seeds(name, "half", key):
+        assert evaluate(exercise, answer, seed) == expected
+
+
+@each("right")
+def test_right_answer_may_look_different(name, key):
+    exercise = all_exercises()[name]
+    answer = answer_of(exercise, BANK[name].right[key])
+    for seed in seeds(name, "right", key):
+        points = evaluate(exercise, answer, seed)
+        assert points == exercise.points, points.text
+
+
+@pytest.mark.parametrize("kind", AUTOMATIC)
+@every
+def test_no_answer_earns_nothing(name, kind):
+    exercise = replace(all_exercises()[name], seconds=0.1)
+    module, _, twin = (exercise.twin or "utils.pointwise:PointwiseConv2D").partition(":")
+    source, said = AUTOMATIC[kind]
+    answer = answer_of(exercise, f"from {module} import {twin} as TWIN\n{source}", "answer")
+    points = evaluate(exercise, answer, 0)
+    assert points == 0
+    assert points.out_of == exercise.points
+    assert all(part.message for part in points.parts)
+    assert said in messages(points)

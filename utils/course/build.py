@@ -1,0 +1,480 @@
+"""Builds both notebooks of a lesson from its source, and tells what is stale.
+
+    python -m utils.course.build             build what changed
+    python -m utils.course.build 01 02       build these lessons, changed or not
+    python -m utils.course.build --check     exit 1 and name what is stale
+
+`solutions/NN_name.ipynb` is executed here and committed with its outputs;
+`lessons/NN_name.ipynb` has stubs for solutions, and no outputs.
+"""
+
+import argparse
+import base64
+import hashlib
+import html
+import json
+import os
+import re
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from utils.course.settings import PLACEHOLDER, ROOT, Settings, SettingsError, load
+from utils.course.source import Lesson, SourceError, read, solved, sources, stub
+from utils.exercises import find, of_lesson
+
+_SETUP = """\
+# Setup: find the course, or fetch it where this notebook stands alone (for example in Colab).
+import subprocess
+import sys
+from pathlib import Path
+
+
+class Stop(Exception):
+    def _render_traceback_(self):
+        return [str(self)]  # the sentence, without a traceback
+
+
+folders = [Path.cwd(), *Path.cwd().parents, Path("{name}")]
+course = next((folder for folder in folders if (folder / "course.toml").exists()), None)
+if course is None:
+{fetch}
+sys.path.insert(0, str(course.resolve()))
+import utils.course.setup
+
+from utils.course import check, progress"""
+_FETCH = """\
+    course, url = folders[-1], "{url}"
+    clone = ["git", "clone", "-q", "--depth=1", "-b", "{branch}", url, course]
+    if subprocess.run(clone).returncode:
+        raise Stop(f"The course could not be fetched from {{url}}: is there a network?")"""
+_NOWHERE = """\
+    raise Stop(
+        "This copy of the course does not know where it is published, so its files cannot be "
+        "fetched; its owner sets that with: make repository NAME=owner/name"
+    )"""
+# JupyterLab folds the code of such a cell: the reader sees the figure, and opens the code at will.
+_FOLDED = {"jupyter": {"source_hidden": True}}
+_SECONDS = 600
+_BEGIN_TABLE, _END_TABLE = "<!-- lessons: written by make notebooks -->", "<!-- end of lessons -->"
+
+
+def notebook(lesson: Lesson, settings: Settings, measured: dict, *, solutions: bool):
+    """Assemble one notebook of a lesson, without outputs.
+
+    Args:
+        lesson: the lesson as `source.read` gives it.
+        settings: repository and branch for badge and setup cell.
+        measured: `{"seconds": …, "gigabytes": …}` of the last execution.
+        solutions: True for the solutions' notebook, False for the learners'.
+
+    Returns:
+        An `nbformat` notebook whose cell ids depend on the cells' own text alone.
+    """
+    first, *rest = lesson.cells
+    title, _, body = first.text.partition("\n")
+    opening = [title, f"[![Open in Colab](attachment:colab.svg)]({settings.colab(lesson.name)})"]
+    opening += [body.strip(), _needs(lesson, measured)]
+    head = new_markdown_cell("\n\n".join(opening), id=_id(first.text, set()))
+    badge = base64.b64encode((lesson.root / "data/images/open-in-colab.svg").read_bytes()).decode()
+    head["attachments"] = {"colab.svg": {"image/svg+xml": badge}}
+    setup = new_code_cell(
+        setup_cell(settings),
+        id="setup",
+        metadata={"course": {"setup": True}} | _FOLDED,
+    )
+    cells, used = [head, setup], {head["id"], "setup"}
+    points = lesson.exercises
+    for cell in rest:
+        text = solved(cell.text) if solutions else stub(cell.text)
+        metadata = dict(cell.metadata)
+        exercise, check = metadata.pop("exercise", None), metadata.pop("check", None)
+        metadata.pop("points", None)
+        if cell.kind == "markdown":
+            cells.append(new_markdown_cell(text, id=_id(text, used), metadata=metadata))
+        elif exercise or check:
+            name = exercise or check
+            metadata["course"] = {"exercise" if exercise else "check": name}
+            metadata["nbgrader"] = {
+                "schema_version": 3,
+                "grade_id": name if exercise else f"check-{name}",
+                "grade": bool(check),
+                "solution": bool(exercise),
+                "locked": bool(check),
+                "task": False,
+            }
+            if check:
+                metadata["nbgrader"]["points"] = points[name]
+            identity = ("exercise-" if exercise else "check-") + name.replace("_", "-")
+            cells.append(new_code_cell(text, id=identity, metadata=metadata))
+        else:
+            if "plots.show(" in text:
+                metadata |= _FOLDED
+            cells.append(new_code_cell(text, id=_id(text, used), metadata=metadata))
+        used.add(cells[-1]["id"])
+    book = new_notebook(cells=cells)
+    book.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+            "course": {"lesson": lesson.name} | ({"measured": measured} if solutions else {}),
+        }
+    )
+    return book
+
+
+def setup_cell(settings: Settings) -> str:
+    """Return the first cell of every lesson, which finds the course or fetches it."""
+    fetch = _FETCH if settings.published else _NOWHERE
+    fetch = fetch.format(url=settings.url, branch=settings.branch)
+    return _SETUP.format(name=settings.name, fetch=fetch)
+
+
+def _id(text, used):
+    """Name a cell by its text, so that an edit changes the id of that cell alone."""
+    base = hashlib.sha256(text.encode()).hexdigest()[:10]
+    name, count = base, 1
+    while name in used:
+        count += 1
+        name = f"{base}-{count}"
+    return name
+
+
+def _needs(lesson, measured):
+    seconds, gigabytes = measured["seconds"], measured["gigabytes"]
+    return (
+        f"**You need** about {lesson.minutes} minutes. Running every cell takes about "
+        f"{seconds} seconds and {gigabytes:.1f} GB of memory on two CPU cores."
+    )
+
+
+def _coarse(seconds, gigabytes, before):
+    """Round what was measured, and keep the old figure unless it really changed."""
+    step = 5 if seconds < 60 else 10
+    new = {"seconds": max(step, round(seconds / step) * step), "gigabytes": round(gigabytes, 1)}
+    for key, value in (before or {}).items():
+        if abs(new[key] - value) <= 0.35 * max(value, 1e-9):
+            new[key] = value
+    return new
+
+
+def stored(path: Path):
+    """Read a committed notebook; None if there is none or it is damaged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            book = nbformat.read(path, as_version=4)
+        nbformat.validate(book)
+    except Exception:  # a file can be damaged in many ways, and nbformat has an error for each
+        return None
+    return book
+
+
+def _inputs(book):
+    """Everything of a notebook that comes from its source."""
+    cells = []
+    for cell in book["cells"]:
+        kept = {key: cell[key] for key in ("id", "cell_type", "source", "metadata")}
+        if "attachments" in cell:
+            kept["attachments"] = cell["attachments"]
+        cells.append(kept)
+    return json.dumps([cells, book["metadata"]], sort_keys=True)
+
+
+def stale(lesson: Lesson, settings: Settings) -> list[Path]:
+    """Return the notebooks of a lesson that are not what its source says.
+
+    Args:
+        lesson: the lesson.
+        settings: repository and branch.
+    """
+    solution_path, lesson_path = paths(lesson)
+    solution, learner = stored(solution_path), stored(lesson_path)
+    measured = _measured(solution)
+    wrong = []
+    if (
+        measured is None
+        or _inputs(solution) != _inputs(notebook(lesson, settings, measured, solutions=True))
+        or any(c["execution_count"] is None for c in solution["cells"] if c["cell_type"] == "code")
+    ):
+        wrong.append(solution_path)
+    if (
+        measured is None
+        or learner is None
+        or _inputs(learner) != _inputs(notebook(lesson, settings, measured, solutions=False))
+        or any(
+            c["outputs"] or c["execution_count"] is not None
+            for c in learner["cells"]
+            if c["cell_type"] == "code"
+        )
+    ):
+        wrong.append(lesson_path)
+    return wrong
+
+
+def orphans(root: Path, lessons: list[Lesson]) -> list[Path]:
+    """Return the lessons' notebooks whose source is not there any more.
+
+    Args:
+        root: the course's folder.
+        lessons: the lessons whose source is there.
+    """
+    expected = {path for lesson in lessons for path in paths(lesson)}
+    found = [p for f in ("solutions", "lessons") for p in (root / f).glob("[0-9][0-9]_*.ipynb")]
+    return sorted(set(found) - expected)
+
+
+def _measured(book):
+    """Return what the last execution took; None if the notebook does not say so."""
+    course = {} if book is None else book["metadata"].get("course")
+    measured = course.get("measured") if isinstance(course, dict) else None
+    if not isinstance(measured, dict) or set(measured) != {"seconds", "gigabytes"}:
+        return None
+    return measured if all(isinstance(v, int | float) for v in measured.values()) else None
+
+
+def paths(lesson: Lesson) -> tuple[Path, Path]:
+    """Return where the two notebooks of a lesson lie: with solutions, and for learners."""
+    return lesson.path.with_suffix(".ipynb"), lesson.root / "lessons" / f"{lesson.name}.ipynb"
+
+
+def build(lesson: Lesson, settings: Settings) -> dict:
+    """Execute a lesson's solutions and write both notebooks.
+
+    Args:
+        lesson: the lesson.
+        settings: repository and branch.
+
+    Returns:
+        `{"seconds": …, "gigabytes": …}` as measured, not rounded.
+
+    Raises:
+        SourceError: if a cell raises, takes too long, writes to stderr, or if a solution does
+            not earn all points.
+    """
+    before = _measured(stored(paths(lesson)[0]))
+    book = notebook(lesson, settings, {"seconds": 0, "gigabytes": 0.0}, solutions=True)
+    seconds, gigabytes = _execute(lesson, book)
+    measured = _coarse(seconds, gigabytes, before)
+    write(lesson, settings, measured, book)
+    return {"seconds": seconds, "gigabytes": gigabytes}
+
+
+def write(lesson: Lesson, settings: Settings, measured: dict, executed):
+    """Write both notebooks of a lesson, and its pictures for the README.
+
+    Args:
+        lesson: the lesson.
+        settings: repository and branch.
+        measured: `{"seconds": …, "gigabytes": …}` of the execution.
+        executed: the notebook with solutions that has the outputs, cell by cell.
+    """
+    solution_path, lesson_path = paths(lesson)
+    solution = notebook(lesson, settings, measured, solutions=True)
+    for done, cell in zip(executed["cells"], solution["cells"], strict=True):
+        if cell["cell_type"] == "code":
+            cell["outputs"], cell["execution_count"] = done["outputs"], done["execution_count"]
+    learner = notebook(lesson, settings, measured, solutions=False)
+    for path, content in ((solution_path, solution), (lesson_path, learner)):
+        nbformat.validate(content)
+        path.parent.mkdir(exist_ok=True)
+        scratch = path.with_suffix(".tmp")
+        nbformat.write(content, scratch)
+        os.replace(scratch, path)
+    _write_pictures(lesson, solution)
+
+
+def _write_pictures(lesson, book):
+    """Write the figures of cells tagged `picture=name` to data/images, for the README."""
+    for cell in book["cells"]:
+        name = cell["metadata"].get("picture")
+        if name:
+            text = "".join(output["data"].get("text/html", "") for output in cell["outputs"])
+            data = re.search(r"data:image/png;base64,([^\"]+)", text)[1]
+            (lesson.root / "data/images" / f"{name}.png").write_bytes(base64.b64decode(data))
+
+
+def _execute(lesson, book):
+    """Run every cell in a fresh kernel; return seconds and peak gigabytes of the kernel."""
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from traitlets.config import Config
+
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    client = NotebookClient(
+        book,
+        timeout=_SECONDS,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
+        # Otherwise every kernel warns in the terminal that others could read along.
+        config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+        resources={"metadata": {"path": str(lesson.path.parent)}},
+    )
+    peak = "import resource, sys; resource.getrusage(resource.RUSAGE_SELF).ru_maxrss"
+    probe = new_code_cell(f"{peak} / (2**30 if sys.platform == 'darwin' else 2**20)")
+    start = time.perf_counter()
+    with client.setup_kernel():
+        for index, cell in enumerate(book["cells"]):
+            if cell["cell_type"] != "code":
+                continue
+            try:
+                client.execute_cell(cell, index)
+            except CellExecutionError as error:
+                raise SourceError(lesson.path, _line(lesson, index), _last(error)) from None
+            except CellTimeoutError:
+                problem = f"a cell took more than {_SECONDS} s; make it faster"
+                raise SourceError(lesson.path, _line(lesson, index), problem) from None
+            except DeadKernelError:
+                problem = "a cell ended its Python process; is the memory enough?"
+                raise SourceError(lesson.path, _line(lesson, index), problem) from None
+            _accept(lesson, index, cell)
+        seconds = time.perf_counter() - start
+        book["cells"].append(probe)
+        client.execute_cell(probe, len(book["cells"]) - 1)
+        book["cells"].pop()
+    return seconds, float(probe["outputs"][0]["data"]["text/plain"])
+
+
+def _line(lesson, index):
+    # The setup cell, second in the notebook, has no line of its own in the source.
+    return lesson.cells[max(index - 1, 0)].line
+
+
+def _last(error):
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return "a cell stopped: " + re.sub(r"\x1b\[[0-9;]*m", "", lines[-1])
+
+
+def _accept(lesson, index, cell):
+    """Refuse outputs that no learner should see, and solutions that do not earn all points."""
+    for output in cell["outputs"]:
+        if output["output_type"] == "stream" and output["name"] == "stderr":
+            text = output["text"].strip().partition("\n")[0]
+            raise SourceError(lesson.path, _line(lesson, index), f"a cell wrote to stderr: {text}")
+    name = cell["metadata"].get("course", {}).get("check")
+    if name is not None:
+        data = [o["data"] for o in cell["outputs"] if o["output_type"] == "execute_result"]
+        data = data[0] if data else {}
+        if data.get("text/plain") != repr(lesson.exercises[name]):
+            text = re.sub(r"<[^>]*>", " ", data.get("text/html", "nothing that counts"))
+            problem = f"the solution of {name!r} gets {' '.join(html.unescape(text).split())}"
+            raise SourceError(lesson.path, _line(lesson, index), problem)
+
+
+def registered(lesson: Lesson):
+    """Compare a lesson's exercises with the rules in `utils.exercises`.
+
+    Raises:
+        SourceError: if an exercise has no rules, other points than its rules give, or if there
+            are rules for an exercise that the lesson lacks.
+    """
+    for cell in lesson.cells:
+        name = cell.metadata.get("exercise")
+        if name is None:
+            continue
+        rules = find(name)
+        if rules is None or rules.lesson != lesson.name:
+            problem = f"exercise {name!r} has no rules; add them in utils/exercises"
+            raise SourceError(lesson.path, cell.line, problem)
+        if rules.points != cell.metadata["points"]:
+            problem = (
+                f"exercise {name!r} has {rules.points} points in utils/exercises; make both equal"
+            )
+            raise SourceError(lesson.path, cell.line, problem)
+    unused = [rules.id for rules in of_lesson(lesson.name) if rules.id not in lesson.exercises]
+    if unused:
+        problem = f"utils/exercises has rules for {unused[0]!r}; add that exercise, or remove them"
+        raise SourceError(lesson.path, lesson.cells[-1].line, problem)
+
+
+def table(lessons: list[Lesson], settings: Settings) -> str:
+    """Return the README's table of lessons as Markdown."""
+    rows = ["| | lesson | what you learn | time | open |", "| --- | --- | --- | --- | --- |"]
+    for lesson in lessons:
+        number = lesson.name[:2]
+        badge = "data/images/open-in-colab.svg"
+        rows.append(
+            f"| {number} | [{lesson.title}](lessons/{lesson.name}.ipynb) | {lesson.summary} "
+            f"| about {lesson.minutes} min "
+            f"| [![Open in Colab]({badge})]({settings.colab(lesson.name)}) |"
+        )
+    rows += ["", "The badges open a lesson in Colab, where its first cell fetches the rest."]
+    if not settings.published:
+        rows += [
+            "This copy of the course does not know its own address yet (`course.toml` says "
+            f"`{PLACEHOLDER}`): the badges work",
+            "once its owner has run `make repository NAME=owner/name`, or has pushed it to "
+            "GitHub, where a workflow does that.",
+        ]
+    return "\n".join(rows)
+
+
+def readme(text: str, lessons: list[Lesson], settings: Settings) -> str:
+    """Return the README with its title, its clone address and its table brought up to date.
+
+    Raises:
+        SettingsError: if the README has lost the two comments between which the table stands.
+    """
+    before, begin, rest = text.partition(_BEGIN_TABLE)
+    _, end, after = rest.partition(_END_TABLE)
+    if not begin or not end:
+        raise SettingsError(f"README.md lacks the lines {_BEGIN_TABLE!r} and {_END_TABLE!r}")
+    before = re.sub(r"https://github\.com/[^/\s]+/\S+\.git", settings.url, before)
+    before = re.sub(r"\A# .*", f"# {settings.title}", before)
+    return f"{before}{begin}\n{table(lessons, settings)}\n{end}{after}"
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.course.build", description="Build the notebooks of the course."
+    )
+    parser.add_argument("lessons", nargs="*", metavar="NN", help="lessons to build in any case")
+    parser.add_argument("--check", action="store_true", help="build nothing, name what is stale")
+    options = parser.parse_args(arguments)
+    try:
+        settings = load(root)
+        lessons = [read(path) for path in sources(root)]
+        for lesson in lessons:
+            registered(lesson)
+        page = root / "README.md"
+        text = page.read_text(encoding="utf-8")
+        updated = readme(text, lessons, settings)
+    except (SettingsError, SourceError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    unknown = set(options.lessons) - {lesson.name[:2] for lesson in lessons}
+    if unknown:
+        known = ", ".join(lesson.name[:2] for lesson in lessons)
+        print(f"no lesson {', '.join(sorted(unknown))}; there are {known}", file=sys.stderr)
+        return 1
+    if options.check:
+        wrong = [path for lesson in lessons for path in stale(lesson, settings)]
+        wrong += [page] if text != updated else []
+        for path in wrong:
+            print(f"{path.relative_to(root)} is stale: run `make notebooks`", file=sys.stderr)
+        alone = orphans(root, lessons)
+        for path in alone:
+            print(f"{path.relative_to(root)} has no source: delete it", file=sys.stderr)
+        return 1 if wrong or alone else 0
+    if text != updated:
+        page.write_text(updated, encoding="utf-8")
+    for lesson in lessons:
+        if lesson.name[:2] in options.lessons or stale(lesson, settings):
+            print(f"{lesson.name}: executing", flush=True)
+            try:
+                measured = build(lesson, settings)
+            except SourceError as error:
+                print(error, file=sys.stderr)
+                return 1
+            print(f"{lesson.name}: {measured['seconds']:.0f} s, {measured['gigabytes']:.1f} GB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
