@@ -1,0 +1,356 @@
+import concurrent.futures
+import fcntl
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from utils import experiments
+from utils.data import load
+from utils.experiments import degradation
+from utils.experiments.__main__ import known, main
+from utils.experiments.runner import Experiment, ExperimentError, architecture, digest, syntax
+from utils.residual import ResidualBlock
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+# Each job writes its seed and process to a log. With a file `gate` there is, seeds from 3 on wait
+# until it has gone.
+TOY = '''
+"""A toy."""
+import os, time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+def jobs():
+    return [{"seed": seed} for seed in range(6)]
+
+def run(settings):
+    seed = settings["seed"]
+    with open(HERE / "log", "a") as log:
+        log.write(f"{seed} {os.getpid()}\\n")
+    while seed >= 3 and (HERE / "gate").exists():
+        time.sleep(0.01)
+    if seed == 4 and (HERE / "bug").exists():
+        raise KeyError("bug")
+    if (HERE / "slow").exists():
+        time.sleep(0.2)
+    if seed == 4 and (HERE / "kill").exists():
+        os.kill(os.getpid(), 9)
+    return {"square": seed**2}
+
+def summarise(jobs):
+    return {"sum": sum(job["result"]["square"] for job in jobs)}
+
+def models():
+    return []
+'''
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A function that opens the toy experiment anew; `toy.folder` has its files."""
+    (tmp_path / "toy.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "toy", raising=False)
+    opened = functools.partial(Experiment, "toy", results=tmp_path / "results", cache=tmp_path)
+    opened.folder = tmp_path
+    return opened
+
+
+def threads():
+    return concurrent.futures.ThreadPoolExecutor(1)
+
+
+def started(folder):
+    """How often each seed was started."""
+    seeds = [int(line.split()[0]) for line in (folder / "log").read_text().splitlines()]
+    return [seeds.count(seed) for seed in range(6)]
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def lives(process):
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], stdout=subprocess.PIPE).stdout
+    # An orphan that nobody has reaped yet has ended, too.
+    return state.strip() and not state.startswith(b"Z")
+
+
+def test_result_has_jobs_seeds_versions_and_times(toy):
+    with threads() as executor:
+        toy().run(executor)
+    found = experiments.result("toy", toy.folder / "results")
+    assert found["summary"] == {"sum": 55}
+    assert found["seeds"] == list(range(6))
+    assert [job["settings"] for job in found["jobs"]] == [{"seed": seed} for seed in range(6)]
+    assert [job["result"]["square"] for job in found["jobs"]] == [0, 1, 4, 9, 16, 25]
+    assert {"seconds", "processor_seconds"} <= set(found["jobs"][0]) & set(found)
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["versions"]["keras"] == keras.__version__
+    assert found["versions"]["tensorflow"].startswith("2.")
+    assert found["processors"] == os.cpu_count()
+    assert toy().why_stale() is None
+    assert [path.name for path in (toy.folder / "results").iterdir()] == ["toy.json"]
+
+
+@pytest.mark.parametrize(("end", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_killed_run_loses_and_repeats_nothing(toy, end, code):
+    (toy.folder / "gate").touch()
+    journal = toy().journal
+    # As a file, since workers import the main program again.
+    script = toy.folder / "command.py"
+    script.write_text(
+        "import sys; from pathlib import Path; from utils.experiments.__main__ import main\n"
+        "if __name__ == '__main__':\n"
+        "    here = Path(__file__).parent\n"
+        "    sys.exit(main([], {'toy': 'toy'}, results=here / 'results', cache=here))\n"
+    )
+    run = subprocess.Popen(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": f"{PROJECT}:{toy.folder}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: journal.exists() and journal.read_bytes().count(b"\n") == 3)
+        wait_for(lambda: sum(started(toy.folder)) == 5)  # two workers, at seeds 3 and 4
+        if end == signal.SIGINT:
+            os.killpg(run.pid, end)  # as Ctrl-C in a terminal does
+        else:
+            run.send_signal(end)
+        out, _ = run.communicate(timeout=20)
+        assert run.returncode == code
+        assert (b"stopped; what is finished is kept" in out) == (end == signal.SIGINT)
+    finally:
+        run.kill()
+
+    workers = {int(line.split()[1]) for line in (toy.folder / "log").read_text().splitlines()}
+    assert len(workers) == 2
+    wait_for(lambda: not any(map(lives, workers)))
+    assert toy().why_stale() == "it has no result"
+
+    (toy.folder / "gate").unlink()
+    with threads() as executor:
+        toy().run(executor)
+    assert started(toy.folder) == [1, 1, 1, 2, 2, 1]
+    assert experiments.result("toy", toy.folder / "results")["summary"] == {"sum": 55}
+    assert not journal.exists()
+
+
+def test_killed_worker_loses_and_repeats_nothing(toy):
+    (toy.folder / "kill").touch()
+    with pytest.raises(ExperimentError, match=r"^toy: a worker process was killed.* next run$"):
+        toy().run(workers=1)
+    (toy.folder / "kill").unlink()
+    toy().run(workers=1)
+    assert started(toy.folder) == [1, 1, 1, 1, 2, 1]
+    assert toy().why_stale() is None
+
+
+def test_failed_job_ends_the_run(toy):
+    (toy.folder / "toy.py").write_text(TOY.replace("range(6)", "[4, 0, 1, 2, 3, 5]"))
+    (toy.folder / "bug").touch()
+    (toy.folder / "slow").touch()
+    with threads() as executor, pytest.raises(ExperimentError, match="KeyError: 'bug'"):
+        toy().run(executor)
+    assert sum(started(toy.folder)) <= 2
+
+
+def test_failed_job_is_named(toy, capsys):
+    (toy.folder / "bug").touch()
+    folders = {"results": toy.folder / "results", "cache": toy.folder}
+    assert main(["--workers", "1"], {"toy": "toy"}, **folders) == 1
+    error = capsys.readouterr().err
+    assert "in run" in error  # where it happened
+    assert error.splitlines()[-1] == (
+        "error: toy: the job {'seed': 4} failed with KeyError: 'bug'; "
+        "what is finished is kept for the next run"
+    )
+    assert main(["--check"], {"toy": "toy"}, **folders) == 1
+    assert "stale, it has no result; 6 jobs, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("tail", [b'{"key": "', b"\0\xff\n"])
+def test_broken_end_of_journal(toy, tail):
+    experiment = toy()
+    jobs, _ = experiment.plan()
+    record = {"seconds": 0.0, "processor_seconds": 0.0, "result": {"square": 100}}
+    lines = [json.dumps({"key": key, "settings": what, **record}) + "\n" for key, what in jobs[:2]]
+    experiment.journal.write_bytes("".join(lines).encode() + tail)
+    (toy.folder / "bug").touch()
+    with threads() as executor, pytest.raises(ExperimentError):
+        toy().run(executor)
+    (toy.folder / "bug").unlink()
+    with threads() as executor:
+        toy().run(executor)
+    # The first job after the broken end is read back like all others.
+    assert started(toy.folder) == [0, 0, 1, 1, 2, 1]
+    assert experiments.result("toy", toy.folder / "results")["summary"] == {"sum": 254}
+
+
+def test_what_makes_a_result_stale(toy, capsys):
+    folders = {"results": toy.folder / "results", "cache": toy.folder}
+    script = toy.folder / "toy.py"
+    with threads() as executor:
+        toy().run(executor)
+
+    def check():
+        code = main(["--check"], {"toy": "toy"}, **folders)
+        return code, capsys.readouterr().out.split(";")[0]
+
+    current = 0, "toy: current"
+    assert check() == current
+    script.write_text(TOY.replace('"""A toy."""', '"""Another."""\n# why\n').replace("**", " ** "))
+    assert check() == current
+    script.write_text(TOY.replace("**2", "**3"))
+    assert check() == (1, "toy: stale, its code changed")
+    script.write_text(TOY.replace("range(6)", "range(7)"))
+    assert check() == (1, "toy: stale, its code changed")
+    script.write_text(TOY)
+    assert check() == current
+    toy().path.write_text(toy().path.read_text()[:-10])
+    assert check() == (1, "toy: stale, it has no result")
+
+
+def test_finished_jobs_of_other_code_do_not_count(toy):
+    (toy.folder / "bug").touch()
+    with threads() as executor, pytest.raises(ExperimentError):
+        toy().run(executor)
+    assert len(toy().plan()[1]) >= 4
+    (toy.folder / "toy.py").write_text(TOY.replace("**2", "**3"))
+    assert toy().plan()[1] == {}
+
+
+def test_current_result_runs_only_by_force(toy):
+    folders = {"results": toy.folder / "results", "cache": toy.folder}
+    for arguments, runs in (([], 1), ([], 1), (["--list"], 1), (["--force"], 2)):
+        assert main([*arguments, "--workers", "1"], {"toy": "toy"}, **folders) == 0
+        assert started(toy.folder) == [runs] * 6
+
+
+def test_one_run_at_a_time(toy):
+    journal = toy().journal
+    with journal.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        with pytest.raises(ExperimentError, match=r"^toy: another run is under way$"):
+            toy().run()
+    with threads() as executor:
+        toy().run(executor)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["degradatoin"], "error: NAME='degradatoin': expected one of 'degradation'\n"),
+        (["--workers", "0"], "error: --workers=0: expected 1 or more\n"),
+    ],
+)
+def test_wrong_arguments(arguments, sentence, capsys):
+    assert main(arguments) == 1
+    assert capsys.readouterr() == ("", sentence)
+
+
+def test_result_that_is_missing():
+    with pytest.raises(ValueError, match=r"^name='nothing': expected .*'degradation'.*\.?$"):
+        experiments.result("nothing")
+
+
+def test_hash_of_code_is_the_same_on_every_python():
+    code = '''
+@decorated(a, *b, **{"c": None})
+def f(x: int = -1, /, *y, z=...) -> None:
+    """Docstring."""
+    return [f"{x!r:>{z}}" "text" for i, in y if (n := i)], lambda: (yield), x[1:, ::2], 1j, b"\\0"
+'''
+    assert digest(syntax(code)) == "e4a3cfffac62cf0a"
+
+
+def test_committed_results_are_current(capsys):
+    assert main(["--check"]) == 0
+    assert "degradation: current; 30 jobs;" in capsys.readouterr().out
+    assert set(known()) == {path.stem for path in experiments.RESULTS.glob("*.json")}
+
+
+def changed(input_shape=(8, 8, 1), **options):
+    return degradation.ResNetCIFAR(8, input_shape, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"filters": 8},
+        {"momentum": 0.99},
+        {"residual": False},
+        {"shortcut": "projection"},
+        {"input_shape": (9, 8, 1)},
+        {"input_shape": (8, 8, 3)},
+    ],
+)
+def test_changed_model_makes_stale(options):
+    assert digest(architecture(changed())) == digest(architecture(changed()))
+    assert digest(architecture(changed(**options))) != digest(architecture(changed()))
+
+
+def test_changed_order_of_layers_makes_stale(monkeypatch):
+    before = digest(architecture(changed()))
+
+    def call(self, inputs):
+        outputs = self.relu(self.convs[1](self.convs[0](inputs)))
+        return self.add([inputs if self.resize is None else self.resize(inputs), outputs])
+
+    monkeypatch.setattr(ResidualBlock, "call", call)
+    assert digest(architecture(changed())) != before
+
+
+def test_degradation_trains():
+    seen = degradation.run(degradation.settings(8, residual=True, seed=3, epochs=2))
+    assert len(seen["gradient_norms"]) == 7
+    for name in ("loss", "inference_loss", "accuracy", "val_loss", "val_accuracy"):
+        assert len(seen[name]) == 2
+        assert np.isfinite(seen[name]).all()
+    assert seen["loss"][1] < seen["loss"][0] < 3
+    assert seen["inference_loss"][1] < seen["inference_loss"][0]
+
+    # The seed decides the first weights.
+    keras.utils.set_random_seed(3)
+    network = degradation.model(8, residual=True)
+    network.compile(loss="sparse_categorical_crossentropy")
+    images, labels = next(iter(load("digits", "train", channels=1, batch_size=128)))
+    norms = degradation.gradient_norms(network, images, labels)
+    assert norms == pytest.approx(seen["gradient_norms"], rel=0.01)
+
+
+def test_gradient_norms():
+    keras.utils.set_random_seed(0)
+    network = degradation.model(8, residual=True)
+    network.compile(loss="sparse_categorical_crossentropy")
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((32, 8, 8, 1), dtype="float32"), rng.integers(0, 10, 32)
+    before = [weight.numpy() for weight in network.weights]
+    norms = degradation.gradient_norms(network, images, labels)
+    for weight, value in zip(network.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value)
+
+    blocks = [network.get_layer(f"stage{stage}_block1") for stage in (1, 2, 3)]
+    convs = [network.get_layer("stem"), *(conv for block in blocks for conv in block.convs)]
+    with tf.GradientTape() as tape:
+        right = tf.gather(network(images, training=True), labels, batch_dims=1)
+        loss = -tf.reduce_mean(tf.math.log(right))
+    gradients = tape.gradient(loss, [conv.conv.kernel.value for conv in convs])
+    assert norms == pytest.approx([np.linalg.norm(gradient) for gradient in gradients], rel=1e-3)
