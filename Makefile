@@ -16,7 +16,7 @@ lab: environment ## environment, data, and JupyterLab at the first lesson
 
 test: environment-dev ## environment, then every test and every notebook, in one summary
 	@$(PY) -m utils.data
-	@$(PY) -m pytest --nbval --doctest-modules utils tests lessons solutions
+	@$(PY) -m pytest -n 2 --dist loadfile --nbval --doctest-modules utils tests lessons solutions
 
 notebooks: environment-dev ## rebuild the notebooks whose source changed
 	@$(PY) -m utils.data

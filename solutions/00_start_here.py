@@ -499,7 +499,7 @@ check("first_layer", first_layer)
 # memory grow four times, once for each direction.
 # </details>
 #
-# <details><summary>3. Why is the time of a layer not simply its multiply-adds divided by the speed of the
+# <details><summary>3. Why is the time of a layer not its multiply-adds divided by the speed of the
 # processor?</summary>
 #
 # The numbers have to reach the processor first. A layer with few multiply-adds for each number it

@@ -283,8 +283,37 @@ def f(x: int = -1, /, *y, z=...) -> None:
 
 def test_committed_results_are_current(capsys):
     assert main(["--check"]) == 0
-    assert "degradation: current; 30 jobs;" in capsys.readouterr().out
+    assert "degradation: current;" in capsys.readouterr().out
     assert set(known()) == {path.stem for path in experiments.RESULTS.glob("*.json")}
+
+
+def test_committed_degradation_bears_out_the_lesson():
+    found = experiments.result("degradation")
+    assert found["summary"] == degradation.summarise(found["jobs"])
+    assert [job["settings"] for job in found["jobs"]] == degradation.jobs()
+    assert len(found["seeds"]) >= 3
+    rows = {
+        (row["depth"], row["residual"]): row
+        for row in found["summary"]
+        if row["learning_rate"] == degradation.LEARNING_RATE
+    }
+    assert len(rows) == 6
+    plain = [rows[depth, False]["loss"] for depth in degradation.DEPTHS]
+    residual = [rows[depth, True]["loss"] for depth in degradation.DEPTHS]
+    # Plain: deeper is worse, and 56 layers do not learn. Residual: deeper is better.
+    assert plain[0]["max"] < plain[1]["min"] < plain[1]["max"] < plain[2]["min"]
+    assert plain[2]["min"] > 0.5
+    assert max(residual[1]["max"], residual[2]["max"]) < residual[0]["min"] / 5
+    assert max(rows[32, True]["epochs_to_fit"]) < min(rows[32, False]["epochs_to_fit"])
+    # A lower learning rate and more epochs help the plain 56 layers, but not enough.
+    second_chance = min(
+        row["loss"]["min"] for row in found["summary"] if row["learning_rate"] < 0.05
+    )
+    assert 100 * residual[2]["max"] < second_chance < plain[2]["min"]
+    # Its gradients do not vanish towards the input, they explode.
+    norms = {key: row["gradient_norms"] for key, row in rows.items()}
+    assert norms[56, False]["first"] > 100 * norms[56, False]["last"]
+    assert 0.2 < norms[56, True]["first"] / norms[56, True]["last"] < 5
 
 
 def changed(input_shape=(8, 8, 1), **options):

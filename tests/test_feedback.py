@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+import utils.blocks
 import utils.pointwise
 from utils.cost import count
 from utils.course import check, exercise, feedback, progress
@@ -215,12 +216,20 @@ def test_interrupting_the_kernel_still_works():
         check("conv_macs", interrupt)
 
 
-def test_answer_that_spoils_its_inputs_changes_nothing():
-    def spoil(labels, predictions):
-        labels[:] = predictions
-        return 1.0
+def test_answer_that_spoils_its_inputs_does_not_become_right():
+    def judge(inputs, seen):
+        return [part("doubled", 1, [Case("answer(x)", seen, 2 * inputs)])]
 
-    assert evaluate(find("balanced_accuracy"), spoil, 0) == 0
+    def probe(box, answer, inputs):
+        return box.call(answer, inputs)
+
+    def spoil(x):
+        x[:] = 0
+        return x
+
+    double = Exercise("double", "00", 1, lambda rng: rng.normal(size=3), probe, judge)
+    assert evaluate(double, spoil) == 0
+    assert evaluate(double, lambda x: x + x) == 1
 
 
 def test_inputs_are_fresh_at_every_run():
@@ -400,7 +409,12 @@ def answer():
         ("Twin(2)(x)", {"allows": ("Twin", "PointwiseConv2D")}, ""),
         ("utils.pointwise.PointwiseConv2D(2)(x)", {"allows": ("utils", "pointwise")}, ""),
         # What a layer of the course calls inside is not the learner's.
-        ("Twin(2)(x)", {"allows": ("Twin", "PointwiseConv2D"), "forbids": ("Conv2D",)}, ""),
+        ("utils.blocks.ConvBlock(2)(x)", {"allows": ("utils",), "forbids": ("Conv2D",)}, "own"),
+        (
+            "utils.blocks.ConvBlock(2)(x)",
+            {"allows": ("utils", "blocks"), "forbids": ("Conv2D",)},
+            "",
+        ),
     ],
 )
 def test_layers_are_seen_when_they_are_called(line, options, said):

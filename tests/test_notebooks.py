@@ -1,6 +1,7 @@
 """The committed notebooks: fresh, executed, fit for learners; and how nbval compares them."""
 
 import ast
+import base64
 import re
 import runpy
 import subprocess
@@ -68,6 +69,22 @@ def test_three_figures_carry_the_argument(lesson):
     solution, _ = books(lesson)
     texts = [output.get("data", {}).get("text/html", "") for output in outputs(solution)]
     assert sum(len(IMAGE.findall(text)) for text in texts) >= 3
+
+
+def test_pictures_of_the_readme_are_the_notebooks():
+    readme = (ROOT / "README.md").read_text()
+    names = re.findall(r"!\[\w[^\]]*\]\((data/images/\w+\.png)\)", readme)
+    assert names
+    marked = {
+        f"data/images/{cell.metadata['picture']}.png": cell.outputs[0].data["text/html"]
+        for lesson in LESSONS
+        for cell in code(books(lesson)[0])
+        if "picture" in cell.metadata
+    }
+    assert set(names) <= set(marked)
+    for name, markup in marked.items():
+        picture = base64.b64encode((ROOT / name).read_bytes()).decode()
+        assert f'src="data:image/png;base64,{picture}"' in markup
 
 
 @every

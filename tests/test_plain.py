@@ -72,7 +72,6 @@ class Text(str):
         (keras.Input((2,)), {"type": "KerasTensor"}),
         (keras.layers.ReLU(), {"type": "ReLU"}),
     ],
-    ids=str,
 )
 def test_objects_become_plain(value, expected):
     got = Sandbox().call(lambda: value)["value"]

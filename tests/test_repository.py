@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 
 import nbformat
 import pytest
@@ -124,18 +125,40 @@ def test_the_real_course_moves(tmp_path, capsys):
         assert old not in path.read_text()
 
 
-def test_workflows():
-    test = yaml.safe_load((WORKFLOWS / "test.yml").read_text())
-    matrix = test["jobs"]["test"]["strategy"]["matrix"]
-    script = (ROOT / "utils/course/environment.sh").read_text()
-    lowest, highest = re.search(
-        r"\(3, (\d+)\) <= sys.version_info\[:2\] <= \(3, (\d+)\)", script
-    ).groups()
-    assert matrix["python"] == [f"3.{n}" for n in range(int(lowest), int(highest) + 1)]
-    assert "make test" in test["jobs"]["test"]["steps"][-1]["run"]
+def workflow(name):
+    return yaml.safe_load((WORKFLOWS / name).read_text())
 
-    move = yaml.safe_load((WORKFLOWS / "repository.yml").read_text())
+
+def test_workflow_tests_what_the_environment_supports():
+    job = workflow("test.yml")["jobs"]["test"]
+    script = (ROOT / "utils/course/environment.sh").read_text()
+    limits = re.search(r"\(3, (\d+)\) <= sys.version_info\[:2\] <= \(3, (\d+)\)", script)
+    lowest, highest = map(int, limits.groups())
+    assert job["strategy"]["matrix"]["python"] == [f"3.{n}" for n in range(lowest, highest + 1)]
+    assert job["steps"][-1]["run"] == "make test PYTHON=python"
+
+
+@pytest.mark.parametrize("owner", ["ada", "bob"])
+def test_workflow_moves_a_copy_once(owner, course, tmp_path):
+    assert repository.main(["ada/nets"], course) == 0
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("make", "git"):
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*"\n')
+        (programs / name).chmod(0o755)
+    move = workflow("repository.yml")
     assert move["permissions"] == {"contents": "write"}
-    run = "\n".join(step.get("run", "") for step in move["jobs"]["repository"]["steps"])
-    assert PLACEHOLDER in run
-    assert 'make repository NAME="$GITHUB_REPOSITORY"' in run
+    done = subprocess.run(
+        ["bash", "-e", "-c", move["jobs"]["repository"]["steps"][-1]["run"]],
+        cwd=course,
+        env={"PATH": f"{programs}:/usr/bin:/bin", "GITHUB_REPOSITORY": f"{owner}/nets"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    calls = done.stdout.splitlines()
+    if owner == "ada":
+        assert calls == []
+    else:
+        assert calls[0] == "make repository NAME=bob/nets"
+        assert calls[-2:] == ["git commit --all --message Point the course at bob/nets", "git push"]

@@ -1,7 +1,7 @@
 """Builds both notebooks of a lesson from its source, and tells what is stale.
 
     python -m utils.course.build             build what changed
-    python -m utils.course.build 01 02       build these lessons, changed or not
+    python -m utils.course.build 01 02       build these lessons alone, changed or not
     python -m utils.course.build --check     exit 1 and name what is stale
 
 `solutions/NN_name.ipynb` is executed here and committed with its outputs;
@@ -434,7 +434,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m utils.course.build", description="Build the notebooks of the course."
     )
-    parser.add_argument("lessons", nargs="*", metavar="NN", help="lessons to build in any case")
+    parser.add_argument("lessons", nargs="*", metavar="NN", help="build these alone, changed or not")
     parser.add_argument("--check", action="store_true", help="build nothing, name what is stale")
     options = parser.parse_args(arguments)
     try:
@@ -465,7 +465,8 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     if text != updated:
         page.write_text(updated, encoding="utf-8")
     for lesson in lessons:
-        if lesson.name[:2] in options.lessons or stale(lesson, settings):
+        named = lesson.name[:2] in options.lessons
+        if named or (not options.lessons and stale(lesson, settings)):
             print(f"{lesson.name}: executing", flush=True)
             try:
                 measured = build(lesson, settings)

@@ -45,8 +45,8 @@ class Experiment:
         cache: folder of the finished jobs of runs that have not ended.
 
     >>> experiment = Experiment("utils.experiments.degradation")
-    >>> experiment.name, len(experiment.fingerprint["code"])
-    ('degradation', 16)
+    >>> experiment.name, experiment.path.name
+    ('degradation', 'degradation.json')
     """
 
     def __init__(self, module: str, results: Path = RESULTS, cache: Path = CACHE):
