@@ -35,7 +35,7 @@ grade: environment ## FILES="a.ipynb b.ipynb" [CSV=grades.csv]: points of learne
 	@$(PY) -m utils.course.grade $(FILES) $(if $(CSV),--csv $(CSV))
 
 repository: environment-dev ## NAME=owner/name: point badges, README and setup cells at your fork
-	@$(PY) -m utils.course.repository $(NAME)
+	@$(PY) -m utils.course.repository "$(NAME)"
 
 lock: ## pin requirements*.txt anew (with uv), for all supported Pythons and platforms
 	@sh utils/course/environment.sh lock

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+# Sources of notebooks, not modules: `--doctest-modules` would import them.
+collect_ignore_glob = ["solutions/*.py"]
 DEFAULTS = {"nbval_cell_timeout": 2000, "nbval_kernel_startup_timeout": 60}
 
 

@@ -919,9 +919,8 @@ plots.show(
 # %% [markdown]
 # Nobody told the networks where the defects are. They learned from one label a cell, and because the
 # score is a mean over positions, each position has a score of its own. The maps are coarse, and they
-# show what the network goes by, which need not be the damage: large dark regions count for much,
-# fine cracks for little, and some of it looks like a habit. A head that flattens its input hides that
-# from you.
+# show what the networks go by, which need not be damage: look at what is red in the false alarm. A
+# head that flattens its input hides that from you.
 #
 # These maps and the one that you mixed by hand at the beginning come from the same layer: a neuron
 # that reads the channels of one position.

@@ -123,7 +123,7 @@ def test_only_changed_lessons_are_built(course, executed):
     assert executed == ["91_other"]
 
 
-def test_lessons_can_be_named(course, executed, capsys):
+def test_named_lessons_are_built_alone(course, executed, capsys):
     edit(course / "solutions/91_other.py", ('("second")', '("third")'))
     assert build.main(["90"], course) == 0
     assert executed == ["90_small"]

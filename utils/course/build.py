@@ -434,7 +434,9 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m utils.course.build", description="Build the notebooks of the course."
     )
-    parser.add_argument("lessons", nargs="*", metavar="NN", help="build these alone, changed or not")
+    parser.add_argument(
+        "lessons", nargs="*", metavar="NN", help="build these alone, changed or not"
+    )
     parser.add_argument("--check", action="store_true", help="build nothing, name what is stale")
     options = parser.parse_args(arguments)
     try:

@@ -63,7 +63,7 @@ def _probe_block(box, answer, x, arguments, seed):
     if "error" in made:
         return made
     model = made["value"]
-    weights = box.run(lambda: _randomise(model.trainable_weights, seed))
+    weights = box.call(_randomise, model.trainable_weights, seed)
     if "error" in weights:
         return weights
     return {"weights": weights["value"], "output": box.call(model, x)}

@@ -190,8 +190,7 @@ def _judge_block(inputs, seen):
         arguments = f"{case['filters']}, strides={case['strides']}, shortcut={shortcut!r}"
         call = f"ResidualBlock({arguments}) on ({height}, {width}, {channels}): "
         if "error" in got:
-            why = _why_it_stopped(case, got["steps"]) or f"stopped with {got['error']}"
-            problems[shortcut].append(call + why)
+            problems[shortcut].append(call + _why_it_stopped(case, got))
             continue
         problem, z = _main_path(case, got)
         main.append(problem and call + problem)
@@ -212,9 +211,9 @@ def _convolutions(steps):
     return [c for c in convs if c["kernel"] != 1], [c for c in convs if c["kernel"] == 1]
 
 
-def _why_it_stopped(case, steps):
-    """What the convolutions say about a call that stopped, or "" if they say nothing."""
-    main, pointwise = _convolutions(steps)
+def _why_it_stopped(case, got):
+    """What the convolutions say about a call that stopped, or else the error."""
+    main, pointwise = _convolutions(got["steps"])
     strides, filters = case["strides"], case["filters"]
     if case["shortcut"] == "projection" and main and not pointwise:
         return "there is no 1×1 convolution in the shortcut, so the shapes differ."
@@ -222,9 +221,18 @@ def _why_it_stopped(case, steps):
         return f"the shortcut's 1×1 convolution needs the block's stride, {strides}."
     if pointwise and pointwise[0]["filters"] != filters:
         return f"the shortcut's 1×1 convolution needs {filters} filters."
-    if main and math.prod(c["strides"] for c in main) != strides:
+    # Keras may call the layers twice to learn their shapes: look at the first time.
+    if len(main) > 1 and main[0]["strides"] * main[1]["strides"] != strides:
         return f"the two 3×3 convolutions together must have the block's stride, {strides}."
-    return ""
+    if len(main) > 1 and "ncompatible" in got["error"]:
+        shape = _output_shape(case)[1:]
+        return f"the addition stopped; both paths must arrive there with the shape {shape}."
+    return f"stopped with {got['error']}"
+
+
+def _output_shape(case):
+    (batch, height, width, _), strides = case["x"].shape, case["strides"]
+    return (batch, -(-height // strides), -(-width // strides), case["filters"])
 
 
 def _after(steps, array):
@@ -289,8 +297,7 @@ def _main_path(case, got):
 
 def _shortcut(case, got, z):
     """What is wrong with the shortcut and the addition, given what the two layers hand over."""
-    x, y, strides = case["x"], got["value"], case["strides"]
-    expected = (2, -(-x.shape[1] // strides), -(-x.shape[2] // strides), case["filters"])
+    y, expected = got["value"], _output_shape(case)
     if not isinstance(y, np.ndarray):
         return "the block returned no tensor: does `call` end in `return`?"
     if y.shape != expected:
@@ -548,12 +555,15 @@ def _judge_design(inputs, seen):
     names = ("20 layers", "three stages", "shortcuts", "within the budget", "as wide as it allows")
     points = (0.5, 0.5, 0.5, 0.5, 1.0)
     if "error" in seen:
-        problems = [f"drone_resnet(…) stopped with {seen['error']}"] * 5
+        stopped = f"drone_resnet(…) stopped with {seen['error']}"
     elif "no_model" in seen:
-        problems = [f"drone_resnet(…) returned {seen['no_model']}; expected a keras.Model."] * 5
+        stopped = f"drone_resnet(…) returned {seen['no_model']}; expected a keras.Model."
     elif "error" in seen["outputs"]:
-        problems = [f"the model, called on two images, stopped with {seen['outputs']['error']}"] * 5
+        stopped = f"the model, called on two images, stopped with {seen['outputs']['error']}"
     else:
+        stopped = ""
+    problems = [stopped] + ["Not looked at: see above."] * 4
+    if not stopped:
         problems = _design_problems(inputs, seen)
     return [_graded(*part) for part in zip(names, points, problems, strict=True)]
 

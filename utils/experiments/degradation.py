@@ -131,8 +131,6 @@ def run(settings: dict) -> dict:
         metrics=["accuracy"],
         jit_compile=False,  # compiling would take longer than the training
     )
-    # Else `fit` traces the training step twice: once to create the momenta, once to use them.
-    network.optimizer.build(network.trainable_variables)
     first = slice(settings["batch_size"])
     norms = gradient_norms(network, images[first], labels[first])
 
