@@ -815,7 +815,7 @@ for name, head in heads.items():
         model = network(head)
         models.append(model)
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.Adam(4e-3), loss)
+        model.compile(keras.optimizers.Adam(4e-3), loss, jit_compile=False)
         options = {"batch_size": 128, "class_weight": weights, "verbose": 0}
         model.fit(shrunk["train"], train_classes, epochs=12, **options)
         answers = [model(cells).numpy()[:, 0] > 0 for cells in shrunk.values()]
