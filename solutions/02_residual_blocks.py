@@ -483,6 +483,11 @@ def activations(add_first, blocks=27):
 
 
 before, after = activations(add_first=True), activations(add_first=False)
+print(f"mean activation after 27 blocks: {before[-1].mean():.1f} if added before the ReLU,")
+print(f"{after[-1].mean():.1f} if added after it")
+assert after[-1].mean() > 2 * before[-1].mean()
+
+# %% tags=["nbval-ignore-output"] jupyter={"source_hidden": true}
 figure, (left, right) = plots.canvas(1, 2, size=(9, 3.7))
 for offset, seen, colour, name in (
     (-0.2, after, plots.ORANGE, "after"),
@@ -973,8 +978,9 @@ print(
 
 # %% [markdown]
 # The deeper network gives the same answers as the shallow one, cell by cell, and could go on learning
-# from there. No plain network can be deepened like that. Whether twelve more layers *help* on so few
-# small pictures is another question; lesson 07 measures what depth, width and resolution each bring.
+# from there. New plain layers would have to copy their input exactly to do the same. Whether twelve
+# more layers *help* on so few small pictures is another question; lesson 07 measures what depth,
+# width and resolution each bring.
 
 # %% [markdown]
 # ## Exercise 5 · Build the drone's ResNet (3 points)
