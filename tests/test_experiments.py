@@ -115,8 +115,11 @@ def test_killed_run_loses_and_repeats_nothing(toy, end, code):
     # As a file, since workers import the main program again.
     script = toy.folder / "command.py"
     script.write_text(
-        "import sys; from pathlib import Path; from utils.experiments.__main__ import main\n"
+        "import signal, sys; from pathlib import Path\n"
+        "from utils.experiments.__main__ import main\n"
         "if __name__ == '__main__':\n"
+        # What a script starts in the background ignores Ctrl-C, and these tests may run there.
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "    here = Path(__file__).parent\n"
         "    sys.exit(main([], {'toy': 'toy'}, results=here / 'results', cache=here))\n"
     )
