@@ -1,6 +1,7 @@
 """The build: what it writes, what it rebuilds, what it refuses, and what `--check` names."""
 
 import re
+import time
 
 import nbformat
 import pytest
@@ -394,10 +395,20 @@ def test_bad_setting_is_one_sentence(course, capsys, text, problem):
     assert [line.startswith(problem) for line in lines] == [True]
 
 
-def test_measured_figures_stay_unless_they_really_change():
-    before = {"seconds": 20, "gigabytes": 1.0}
-    assert build._coarse(25.9, 1.3, before) == before
-    assert build._coarse(44.0, 1.3, before) == {"seconds": 45, "gigabytes": 1.0}
-    assert build._coarse(20.0, 2.04, before) == {"seconds": 20, "gigabytes": 2.0}
+def test_measured_figures_rise_only_where_they_really_do():
+    before = {"seconds": 25, "gigabytes": 1.0}
+    assert build._coarse(30.9, 1.2, before) == before
+    assert build._coarse(33.0, 1.0, before) == {"seconds": 35, "gigabytes": 1.0}
+    assert build._coarse(25.0, 1.26, before) == {"seconds": 25, "gigabytes": 1.3}
+    assert build._coarse(22.0, 0.94, before) == {"seconds": 20, "gigabytes": 0.9}
     assert build._coarse(1.0, 0.26, None) == {"seconds": 5, "gigabytes": 0.3}
     assert build._coarse(118.0, 1.0, None) == {"seconds": 120, "gigabytes": 1.0}
+
+
+def test_time_that_a_lesson_waits_for_a_busy_machine_is_not_its_own(course):
+    path = course / "solutions/91_other.py"
+    path.write_text(path.read_text() + "\n# %%\nimport time\n\ntime.sleep(3)\n")
+    start = time.perf_counter()
+    measured = build.build(read(path), load(course))
+    assert 0 < measured["seconds"] < time.perf_counter() - start - 3
+    assert 0 < measured["gigabytes"] < 1

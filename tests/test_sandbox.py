@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 
+import keras
 import numpy as np
 import pytest
 
@@ -138,6 +139,51 @@ def test_errors_become_sentences(error, sentence):
 
     assert Sandbox().run(fail) == {"error": sentence}
     assert describe(error) == sentence
+
+
+def call_layer(inside, x):
+    """What a learner reads whose layer does `inside` to `x`."""
+
+    class Mine(keras.layers.Layer):
+        def call(self, x):
+            return inside(x)
+
+    return Sandbox().run(lambda: Mine()(x))["error"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "cause"),
+    [
+        (lambda x: x + missing, "NameError: name 'missing' is not defined"),  # noqa: F821
+        (lambda x: x[..., :2] + x, "Incompatible shapes: [2,4,4,2] vs. [2,4,4,3]"),
+        (lambda x: keras.ops.reshape(x, (7,)), "a tensor with 96 values, but the requested"),
+        (lambda x: x @ x[..., 0], "InvalidArgumentError: "),
+    ],
+)
+def test_error_inside_a_layer_says_its_cause(inside, cause):
+    wrapping = "\x1b", "Exception encountered", "Arguments received", "function_node", "[Op:"
+    said = call_layer(inside, np.zeros((2, 4, 4, 3), "float32"))
+    assert cause in said
+    assert not [text for text in wrapping if text in said]
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("inside", "cause"),
+    [
+        (lambda x: x + missing, "NameError: name 'missing' is not defined"),  # noqa: F821
+        (lambda x: x[..., :2] + x, "ValueError: Dimensions must be equal, but are 2 and 3"),
+    ],
+)
+def test_error_while_a_model_is_assembled_says_its_cause(inside, cause):
+    said = call_layer(inside, keras.Input((4, 4, 3)))
+    assert said.startswith(cause)
+    assert "{{" not in said and "automatically infer" not in said
+
+
+def test_wrapping_is_kept_where_nothing_else_is_said():
+    only = "Exception encountered when calling Mine.call()."
+    assert describe(ValueError(only)) == f"ValueError: {only}"
 
 
 def test_interrupt_gets_through():

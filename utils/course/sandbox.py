@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -15,6 +16,17 @@ from utils.course.plain import plain
 
 SECONDS = 10.0
 _PRINTED = 2000
+# What Keras and TensorFlow put before, after and into the message of an exception.
+_WRAPPING = re.compile(
+    r"\x1b\[[0-9;]*m"  # bold and colours of a terminal
+    r"|^Exception encountered when calling .*$"
+    r"|Could not automatically infer the output shape .*Error encountered:$"
+    r"|^Arguments received by [\s\S]*\Z"
+    r"|\{\{function_node [^}]*\}\} ?"
+    r"| for '\{\{node [^}]*\}\}[^']*'"
+    r"| \[Op:\w+\](?: name: ?\S*)?",
+    re.MULTILINE,
+)
 
 
 class OutOfTime(BaseException):
@@ -85,19 +97,26 @@ class Sandbox:
 
 
 def describe(error: BaseException) -> str:
-    """Put an exception into one line: its type and the first lines of its message.
+    r"""Put an exception into one line: its type and its cause, without what Keras puts around it.
 
     >>> describe(KeyError("x"))
     "KeyError: 'x'"
+    >>> describe(ValueError("Exception encountered when calling Mine.call().\n\n\x1b[1mbad\x1b[0m"))
+    'ValueError: bad'
     """
     try:
         message = str(error)
     except Exception:  # the learner's own class of exception may be unfinished
         message = ""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    # If nothing but wrapping is left, the wrapping is all there is to say.
+    lines = _lines(_WRAPPING.sub("", message)) or _lines(message)
     text = " ".join(lines[:2])
     text = text if len(text) <= 300 else text[:300] + " …"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _lines(text):
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 @contextlib.contextmanager
