@@ -1,17 +1,12 @@
 """What the tests of the layers and of the model families share."""
 
 import inspect
-import json
 import math
-import re
-from pathlib import Path
 
 import keras
 import numpy as np
 
-PROJECT = Path(__file__).resolve().parent.parent
-PUBLISHED = json.loads((PROJECT / "data" / "published_tables.json").read_text())["rows"]
-UNITS = {"": 1, "K": 1e3, "Ki": 1024, "M": 1e6, "G": 1e9}
+from utils import published
 
 
 def images(*shape, seed=0):
@@ -98,26 +93,22 @@ def assert_same_after_loading(model, folder):
     return loaded
 
 
-def published(model):
-    """The published rows of a model family that print parameters or MACs."""
-    rows = [row for row in PUBLISHED if row["model"] == model and (row["params"] or row["macs"])]
+def published_rows(family, model=None):
+    """The published rows of a family, or of one of its models, that print parameters or MACs."""
+    rows = [row for row in published.rows(family) if model in (None, row["model"])]
+    rows = [row for row in rows if row["params"] or row["macs"]]
     assert rows
     return rows
 
 
-def agrees(printed, value):
-    """Whether a count is within 1 in the last digit of what was printed, such as "3.86M"."""
-    number, unit = re.fullmatch(r"([\d.]+)(\D*)", printed).groups()
-    decimals = len(number.partition(".")[2])
-    return abs(value / UNITS[unit] - float(number)) <= 10**-decimals
+def row_id(row):
+    """What pytest calls the test of a published row."""
+    return f"{row['variant']}-{row['resolution']}-{row['source'].split(',')[0]}".replace(" ", "_")
 
 
-def assert_published(row, counts):
+def assert_published(row, cost):
     """The counts agree with the row, but for those that the row itself says do not."""
-    computed = {"macs": counts.macs}
-    if row["params"]:
-        computed["params"] = getattr(counts, row["params_count"])
-    for column, value in computed.items():
-        if row[column]:
-            expected = column not in row.get("not_reproduced", ())
-            assert agrees(row[column], value) == expected, (row, column, value)
+    for column, value in published.computed(row, cost).items():
+        expected = column not in row.get("not_reproduced", ())
+        assert published.agrees(row[column], value) == expected, (row, column, value)
+    assert row.get("note") or not row.get("not_reproduced")

@@ -4,15 +4,19 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers import PROJECT, assert_round_trip, images, randomise
+from tests.helpers import assert_round_trip, images, randomise
 from utils.blocks import (
     ConvBlock,
+    ExpandedBlock,
+    SqueezeExcite,
     check_choice,
     check_image_shape,
     check_positive,
+    classifier,
     make_divisible,
 )
 from utils.cost import count
+from utils.course.settings import ROOT
 
 
 def correlate(inputs, kernel, strides, groups=1):
@@ -248,8 +252,123 @@ def test_make_divisible_refuses(arguments, message):
 
 
 def test_layers_use_no_tensorflow():
-    sources = {path.stem: path.read_text() for path in (PROJECT / "utils").glob("*.py")}
+    sources = {path.stem: path.read_text() for path in (ROOT / "utils").glob("*.py")}
     layers = [name for name, text in sources.items() if "(keras.layers.Layer)" in text]
     assert {"blocks", "pointwise", "residual"} <= set(layers)
     for name in layers:
         assert not re.search(r"\btensorflow\b|\btf\.", sources[name]), name
+
+
+def test_squeeze_excite_by_hand():
+    layer = randomise(keras.Sequential([keras.Input((3, 5, 8)), SqueezeExcite(2)])).layers[-1]
+    x = images(2, 3, 5, 8)
+    reduce, bias, restore, bias2 = (w.numpy() for w in layer.weights)
+    middle = np.maximum(x.mean(axis=(1, 2)) @ reduce[0, 0] + bias, 0) @ restore[0, 0] + bias2
+    gate = np.clip(middle + 3, 0, 6) / 6
+    np.testing.assert_allclose(layer(x).numpy(), x * gate[:, None, None, :], rtol=1e-4, atol=1e-5)
+
+
+def test_squeeze_excite_costs():
+    cost = count(SqueezeExcite(4), (14, 14, 16))
+    assert (cost.kernels, cost.biases, cost.macs) == (128, 20, 128)
+
+
+def test_squeeze_excite_round_trip(tmp_path):
+    layer = SqueezeExcite(3, activation="silu", gate="sigmoid", dtype="float32")
+    assert_round_trip(layer, (6, 7, 8), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"squeezed": 0}, "squeezed=0: expected a positive integer"),
+        (
+            {"squeezed": 4, "gate": "tanh"},
+            "gate='tanh': expected one of 'hard_sigmoid', 'sigmoid'",
+        ),
+    ],
+)
+def test_squeeze_excite_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        SqueezeExcite(**options)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Narrow(ExpandedBlock):
+    def steps(self, channels):
+        return [
+            self.conv("expand", self.expanded(channels)),
+            self.conv("depthwise", None, 3, self.strides, depthwise=True),
+            self.conv("project", self.filters, activation=None),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("filters", "strides", "shortcut"), [(8, 1, True), (8, 2, False), (16, 1, False)]
+)
+def test_expanded_block_adds_its_input_where_shapes_agree(filters, strides, shortcut):
+    model = keras.Sequential([keras.Input((5, 6, 8)), Narrow(filters, strides)])
+    block = randomise(model).layers[-1]
+    x = images(2, 5, 6, 8)
+    body = x
+    for layer in block.body:
+        body = layer(body)
+    assert block.has_shortcut == shortcut
+    assert body.shape == block(x).shape == block.compute_output_shape(x.shape)
+    expected = body.numpy() + (x if shortcut else 0)
+    np.testing.assert_allclose(block(x).numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_expanded_block_rounds_its_middle():
+    assert Narrow(8, expansion=2.3, expand_divisor=8).expanded(64) == 144
+    assert Narrow(8, expansion=88 / 24).expanded(24) == 88
+
+
+def test_expanded_block_round_trip(tmp_path):
+    options = {"expansion": 3, "activation": "silu", "expand_divisor": 4, "drop_rate": 0.25}
+    layer = Narrow(8, momentum=0.9, epsilon=1e-5, **options)
+    assert_round_trip(layer, (6, 7, 8), tmp_path)
+
+
+def test_stochastic_depth_drops_whole_images_and_keeps_the_mean():
+    keras.utils.set_random_seed(0)
+    block = Narrow(4, drop_rate=0.4)
+    x = images(1, 3, 3, 4)
+    branch = block(x, training=False).numpy() - x
+    many = np.repeat(x, 2000, axis=0)
+    for layer in block.body:  # the moving statistics, so that all images have the same branch
+        layer.norm.trainable = False
+    added = block(many, training=True).numpy() - many
+    skipped = np.abs(added).max(axis=(1, 2, 3)) < 1e-6
+    assert abs(skipped.mean() - 0.4) < 0.05
+    np.testing.assert_allclose(added[~skipped], np.repeat(branch / 0.6, (~skipped).sum(), 0), 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"filters": 0}, "filters=0: expected a positive integer"),
+        ({"filters": 8, "expansion": 0}, "expansion=0: expected a positive number"),
+        ({"filters": 8, "drop_rate": 1}, "drop_rate=1: expected a number from 0 to below 1"),
+    ],
+)
+def test_expanded_block_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        Narrow(**options)
+
+
+def test_expanded_block_needs_images():
+    with pytest.raises(ValueError, match="expected four axes"):
+        Narrow(8).build((None, 8))
+
+
+def test_classifier_ends_a_model():
+    x = keras.Input((4, 4, 6))
+    model = keras.Model(x, classifier(x, 3, activation=None, dropout=0.2))
+    assert [layer.name for layer in model.layers[1:]] == ["avg_pool", "dropout", "predictions"]
+    inputs = images(2, 4, 4, 6)
+    kernel, bias = model.layers[-1].get_weights()
+    expected = inputs.mean(axis=(1, 2)) @ kernel + bias
+    np.testing.assert_allclose(model(inputs).numpy(), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="classes=0: expected a positive integer"):
+        classifier(x, 0)

@@ -9,8 +9,9 @@ from tests.helpers import (
     assert_round_trip,
     assert_same_after_loading,
     images,
-    published,
+    published_rows,
     randomise,
+    row_id,
 )
 from utils.blocks import ConvBlock
 from utils.cost import count
@@ -122,7 +123,7 @@ def test_inception_costs():
     assert naive.macs == 28 * 28 * 192 * (64 + 9 * 128 + 25 * 32)
 
 
-@pytest.mark.parametrize("row", published("GoogLeNet"), ids=lambda row: row["variant"])
+@pytest.mark.parametrize("row", published_rows("pointwise"), ids=row_id)
 def test_inception_modules_of_googlenet(row):
     shape = (row["resolution"], row["resolution"], CHANNELS_IN[row["variant"]])
     assert_published(row, count(InceptionModule(*GOOGLENET[row["variant"]]), shape))

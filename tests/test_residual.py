@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from tests.helpers import (
-    agrees,
     assert_published,
     assert_round_trip,
     assert_same_after_loading,
     images,
-    published,
+    published_rows,
     randomise,
+    row_id,
 )
 from utils import residual
 from utils.cost import count
+from utils.published import agrees
 from utils.residual import (
     BottleneckBlock,
     ResidualBlock,
@@ -193,7 +194,7 @@ def test_plain_and_padded_resnet34_lack_the_three_projections(options):
     assert projected.params - counts.params == sum(kernels) + 2 * (128 + 256 + 512)
 
 
-@pytest.mark.parametrize("row", published("ResNet"), ids=lambda row: row["variant"])
+@pytest.mark.parametrize("row", published_rows("residual", "ResNet"), ids=row_id)
 def test_resnet_table(row):
     kind, depth, *version = re.split("[- ]", row["variant"])
     options = {"stride_in": "3x3"} if version else {}
@@ -202,7 +203,7 @@ def test_resnet_table(row):
     assert_published(row, cost(ResNet, int(depth), **options))
 
 
-@pytest.mark.parametrize("row", published("ResNet-CIFAR"), ids=lambda row: row["variant"])
+@pytest.mark.parametrize("row", published_rows("residual", "ResNet-CIFAR"), ids=row_id)
 def test_resnet_cifar_table(row):
     depth = int(row["variant"].split("-")[1])
     if depth <= 110:

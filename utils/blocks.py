@@ -1,8 +1,11 @@
 """Blocks that the course's models share.
 
 `ConvBlock` is convolution → batch norm → activation, the one way in which every model of the
-course writes those three. `make_divisible` rounds a scaled channel count as the MobileNets and
-EfficientNet do. The `check_…` functions raise the errors that layers and models have in common.
+course writes those three. `ExpandedBlock` is what the blocks of MobileNet V2, V3, V4 and of
+EfficientNet have in common: they widen, filter and narrow, with a shortcut between the narrow ends.
+`SqueezeExcite` weighs channels, `classifier` ends a model, and `make_divisible` rounds a scaled
+channel count as these families do. The `check_…` functions raise the errors that layers and models
+have in common.
 """
 
 import numbers
@@ -256,3 +259,238 @@ class ConvBlock(keras.layers.Layer):
             "zero_init_gamma": self.zero_init_gamma,
             "activation": activation,
         }
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class SqueezeExcite(keras.layers.Layer):
+    """Weighs each channel by a gate that all channels decide: `(B, H, W, C) → (B, H, W, C)`.
+
+    The mean of each channel passes a 1×1 convolution to `squeezed` channels, an activation, a 1×1
+    convolution back to C and the gate, and the input is multiplied by what comes out. Both
+    convolutions have a bias: 2·C·squeezed + squeezed + C parameters, and 2·C·squeezed MACs, since
+    they see a single position.
+
+    Args:
+        squeezed: channels in the middle.
+        activation: after the first convolution, as for `ConvBlock`.
+        gate: after the second one: "hard_sigmoid" (MobileNetV3) or "sigmoid" (EfficientNet).
+        **kwargs: `name`, `dtype` and what else `keras.layers.Layer` takes. Inside the block the
+            layers are named `pool`, `reduce`, `restore` and `scale`.
+
+    Raises:
+        ValueError: if `squeezed` is not a positive integer or `gate` unknown; when built on
+            anything but (B, H, W, C).
+
+    Reference: arXiv:1709.01507, section 3; its place and gates in MobileNetV3: arXiv:1905.02244,
+    sections 5.2 and 5.3.
+
+    >>> layer = SqueezeExcite(4)
+    >>> tuple(layer(keras.ops.ones((1, 5, 5, 16))).shape), layer.count_params()
+    ((1, 5, 5, 16), 148)
+    """
+
+    def __init__(self, squeezed, *, activation="relu", gate="hard_sigmoid", **kwargs):
+        super().__init__(**kwargs)
+        check_positive(squeezed=squeezed)
+        check_choice("gate", gate, ("hard_sigmoid", "sigmoid"))
+        self.squeezed = squeezed
+        self.gate = gate
+        dtype = self.dtype_policy
+        self.pool = keras.layers.GlobalAveragePooling2D(keepdims=True, name="pool", dtype=dtype)
+        self.reduce = keras.layers.Conv2D(
+            squeezed,
+            1,
+            activation=activation,
+            kernel_initializer="he_normal",
+            name="reduce",
+            dtype=dtype,
+        )
+        self.scale = keras.layers.Multiply(name="scale", dtype=dtype)
+
+    def build(self, input_shape):
+        """Create the weights; the second convolution has as many filters as the input channels."""
+        check_image_shape(input_shape)
+        pooled = self.pool.compute_output_shape(input_shape)
+        self.restore = keras.layers.Conv2D(
+            input_shape[-1], 1, activation=self.gate, name="restore", dtype=self.dtype_policy
+        )
+        self.reduce.build(pooled)
+        self.restore.build(self.reduce.compute_output_shape(pooled))
+        self.scale.build([input_shape, pooled])
+
+    def call(self, inputs):
+        """Multiply the input by its channels' gates."""
+        return self.scale([inputs, self.restore(self.reduce(self.pool(inputs)))])
+
+    def compute_output_shape(self, input_shape):
+        """`(B, H, W, C) → (B, H, W, C)`."""
+        check_image_shape(input_shape)
+        return input_shape
+
+    def get_config(self):
+        """Everything that `__init__` takes."""
+        return {
+            **super().get_config(),
+            "squeezed": self.squeezed,
+            "activation": keras.activations.serialize(self.reduce.activation),
+            "gate": self.gate,
+        }
+
+
+class ExpandedBlock(keras.layers.Layer):
+    """Narrow, wide, narrow, and a shortcut between the narrow ends where their shapes agree.
+
+    What the blocks of MobileNet V2, V3, V4 and of EfficientNet share: `(B, H, W, C) →
+    (B, ⌈H/s⌉, ⌈W/s⌉, F)`. A subclass says in `steps(channels)` which layers come one after the
+    other. If s = 1 and C = F, the block's input is added to their output.
+
+    Args:
+        filters: output channels F.
+        strides: s, in pixels, along both axes.
+        expansion: the wide middle has C · `expansion` channels, rounded by `expand_divisor`.
+        activation: of every convolution but the last, as for `ConvBlock`.
+        expand_divisor: round the wide middle to a multiple of this by `make_divisible`.
+        drop_rate: probability with which a training image skips the block and takes the shortcut
+            alone (stochastic depth, arXiv:1603.09382); without a shortcut it has no effect.
+        momentum: batch norm's momentum.
+        epsilon: what batch norm adds to the variance.
+        **kwargs: `name`, `dtype` and what else `keras.layers.Layer` takes.
+
+    Raises:
+        ValueError: if a number is out of its range; when built on anything but (B, H, W, C).
+
+    >>> class Widen(ExpandedBlock):
+    ...     def steps(self, channels):
+    ...         return [self.conv("expand", self.expanded(channels)),
+    ...                 self.conv("project", self.filters, activation=None)]
+    >>> block = Widen(16, expansion=6)
+    >>> tuple(block(keras.ops.ones((1, 5, 5, 16))).shape), block.has_shortcut
+    ((1, 5, 5, 16), True)
+    """
+
+    def __init__(
+        self,
+        filters,
+        strides=1,
+        expansion=6,
+        *,
+        activation="relu6",
+        expand_divisor=1,
+        drop_rate=0.0,
+        momentum=0.99,
+        epsilon=1e-3,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_positive(filters=filters, strides=strides, expand_divisor=expand_divisor)
+        if not expansion > 0:
+            raise ValueError(f"expansion={expansion!r}: expected a positive number")
+        if not 0 <= drop_rate < 1:
+            raise ValueError(f"drop_rate={drop_rate!r}: expected a number from 0 to below 1")
+        self.filters = filters
+        self.strides = strides
+        self.expansion = expansion
+        self.activation = keras.activations.get(activation)
+        self.expand_divisor = expand_divisor
+        self.drop_rate = drop_rate
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    def steps(self, channels):
+        """Return the block's layers in order, not built, for an input of so many channels."""
+        raise NotImplementedError
+
+    def expanded(self, channels):
+        """Return the channels of the wide middle for an input of so many channels."""
+        return make_divisible(channels * self.expansion, self.expand_divisor)
+
+    def conv(self, name, filters=None, kernel_size=1, strides=1, **options):
+        """Return a `ConvBlock` with the block's activation and batch norm, to be one of `steps`."""
+        return ConvBlock(
+            filters,
+            kernel_size,
+            strides,
+            name=name,
+            dtype=self.dtype_policy,
+            **{
+                "activation": self.activation,
+                "momentum": self.momentum,
+                "epsilon": self.epsilon,
+                **options,
+            },
+        )
+
+    def build(self, input_shape):
+        """Create the layers, whose widths depend on the input, and their weights."""
+        check_image_shape(input_shape)
+        output_shape = self.compute_output_shape(input_shape)
+        self.has_shortcut = self.strides == 1 and input_shape[-1] == self.filters
+        self.body = self.steps(input_shape[-1])
+        shape = input_shape
+        for layer in self.body:
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+        self.drop = self.add = None
+        if self.has_shortcut:
+            if self.drop_rate:
+                self.drop = keras.layers.Dropout(
+                    self.drop_rate, (None, 1, 1, 1), name="drop", dtype=self.dtype_policy
+                )
+                self.drop.build(output_shape)
+            self.add = keras.layers.Add(name="add", dtype=self.dtype_policy)
+            self.add.build([output_shape, output_shape])
+
+    def call(self, inputs, training=None):
+        """Apply the steps in order, then add the shortcut."""
+        outputs = inputs
+        for layer in self.body:
+            outputs = layer(outputs)
+        if self.drop is not None:
+            outputs = self.drop(outputs, training=training)
+        return outputs if self.add is None else self.add([inputs, outputs])
+
+    def compute_output_shape(self, input_shape):
+        """`(B, H, W, C) → (B, ⌈H/s⌉, ⌈W/s⌉, F)`."""
+        check_image_shape(input_shape)
+        batch, *sides, _ = input_shape
+        sides = [None if side is None else -(-side // self.strides) for side in sides]
+        return (batch, *sides, self.filters)
+
+    def get_config(self):
+        """Everything that `__init__` takes."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "strides": self.strides,
+            "expansion": self.expansion,
+            "activation": keras.activations.serialize(self.activation),
+            "expand_divisor": self.expand_divisor,
+            "drop_rate": self.drop_rate,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+        }
+
+
+def classifier(x, classes, activation="softmax", dropout=0.0):
+    """End a functional model: global average pooling, dropout and a dense layer.
+
+    Args:
+        x: a Keras tensor `(B, H, W, C)`.
+        classes: number of classes.
+        activation: of the dense layer; None returns logits.
+        dropout: share of the pooled channels that training drops.
+
+    Returns:
+        A Keras tensor `(B, classes)`; the layers are named `avg_pool`, `dropout`, `predictions`.
+
+    Raises:
+        ValueError: if `classes` is not a positive integer.
+
+    >>> tuple(classifier(keras.Input((7, 7, 64)), classes=10).shape)
+    (None, 10)
+    """
+    check_positive(classes=classes)
+    x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    return keras.layers.Dense(classes, activation=activation, name="predictions")(x)

@@ -8,7 +8,14 @@ its plain twin: the same layers without the shortcuts.
 import keras
 from keras import ops
 
-from utils.blocks import PACKAGE, ConvBlock, check_choice, check_image_shape, check_positive
+from utils.blocks import (
+    PACKAGE,
+    ConvBlock,
+    check_choice,
+    check_image_shape,
+    check_positive,
+    classifier,
+)
 
 # arXiv:1512.03385, Table 1. Basic blocks have two 3×3 convolutions, bottlenecks 1×1, 3×3, 1×1.
 RESNET = {
@@ -297,11 +304,6 @@ def _stage(x, block, filters, repeats, strides, shortcut, name, **options):
     return x
 
 
-def _classifier(x, classes, activation):
-    x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    return keras.layers.Dense(classes, activation=activation, name="predictions")(x)
-
-
 def ResNet(
     depth,
     input_shape=(224, 224, 3),
@@ -385,7 +387,7 @@ def ResNet(
             **options,
         )
     if include_top:
-        x = _classifier(x, classes, classifier_activation)
+        x = classifier(x, classes, classifier_activation)
     return keras.Model(inputs, x, name=name or f"{'resnet' if residual else 'plain'}{depth}")
 
 
@@ -505,5 +507,5 @@ def ResNetCIFAR(
             momentum=momentum,
         )
     if include_top:
-        x = _classifier(x, classes, classifier_activation)
+        x = classifier(x, classes, classifier_activation)
     return keras.Model(inputs, x, name=name or f"{'resnet' if residual else 'plain'}{depth}")
