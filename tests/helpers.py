@@ -33,6 +33,12 @@ def randomise(model, seed=0):
     return model
 
 
+def applications(name, size, **options):
+    """A model of keras.applications without downloaded weights, small enough to run in a test."""
+    options = {"classes": 10, "classifier_activation": None, **options}
+    return getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), **options)
+
+
 def set_epsilon(model, epsilon):
     """Give every batch norm in the model this epsilon."""
     for layer in model._flatten_layers():

@@ -386,3 +386,13 @@ def test_gradient_norms():
         loss = -tf.reduce_mean(tf.math.log(right))
     gradients = tape.gradient(loss, [conv.conv.kernel.value for conv in convs])
     assert norms == pytest.approx([np.linalg.norm(gradient) for gradient in gradients], rel=1e-3)
+
+
+def test_fingerprint_covers_the_shared_recipe(monkeypatch):
+    experiment = Experiment("utils.experiments.degradation")
+    before = experiment.fingerprint["code"]
+    from utils.experiments import solar
+
+    monkeypatch.setattr(experiment.module, "solar", solar, raising=False)
+    del experiment.fingerprint
+    assert experiment.fingerprint["code"] != before

@@ -2,15 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers import assert_same_function, difference, images, randomise
+from tests.helpers import applications, assert_same_function, difference, images, randomise
 from utils.cost import count
-from utils.weights import from_keras_applications
-
-
-def applications(name, size, **options):
-    """A model of keras.applications without downloaded weights, small enough to run in a test."""
-    options = {"classes": 10, "classifier_activation": None, **options}
-    return getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), **options)
+from utils.weights import copy_in_order, from_keras_applications
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +57,7 @@ def test_classifier_keeps_its_activation():
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("MobileNet", {"alpha": 0.25}),
+        ("DenseNet121", {}),
         ("ResNet50V2", {}),
         ("ResNet50", {"include_top": False, "pooling": "avg"}),
     ],
@@ -71,10 +65,32 @@ def test_classifier_keeps_its_activation():
 def test_other_models_are_refused(name, options):
     model = applications(name, 32, **options)
     message = f"model='{model.name}': expected a model of keras.applications without pooling, "
-    with pytest.raises(ValueError, match=message + "one of ResNet50, ResNet101, ResNet152"):
+    with pytest.raises(ValueError, match=message + r"one of .*ResNet50, ResNet101, ResNet152"):
         from_keras_applications(model)
 
 
 def test_what_is_no_model_is_refused():
     with pytest.raises(ValueError, match="model='resnet50': expected a model of"):
         from_keras_applications("resnet50")
+
+
+def chain(*units):
+    dense = [keras.layers.Dense(n, name=f"dense{n}") for n in units]
+    return keras.Sequential([keras.Input((3,)), *dense])
+
+
+def test_copy_in_order_reaches_nested_layers():
+    source = randomise(chain(4, 5))
+    target = keras.Sequential([keras.Input((3,)), chain(4), keras.layers.Dense(5)])
+    copy_in_order(source, target)
+    assert difference(target, source, images(2, 3)) == 0
+
+
+@pytest.mark.parametrize("other", [chain(4, 6), chain(4, 5, 6), chain(4)])
+def test_copy_in_order_refuses_other_layers(other):
+    source = randomise(chain(4, 5))
+    before = other.get_weights()
+    with pytest.raises(ValueError, match=r"expected the layers of .* they part at layer 'dense"):
+        copy_in_order(source, other)
+    for old, new in zip(before, other.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)

@@ -69,6 +69,45 @@ def _resnet(model):
     return ours
 
 
+def copy_in_order(source, target):
+    """Copy all weights of one model into another, layer by layer in the order of the layers.
+
+    Args:
+        source: a functional model, whose layers stand in forward order.
+        target: a model with the same layers that have weights, in the same order, however nested.
+
+    Raises:
+        ValueError: if the layers with weights, or the shapes of their weights, are not the same.
+
+    >>> small = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    >>> twin = keras.models.clone_model(small)
+    >>> copy_in_order(small, twin)
+    >>> all((a == b).all() for a, b in zip(small.get_weights(), twin.get_weights(), strict=True))
+    True
+    """
+    sources, targets = _with_weights(source), _with_weights(target)
+
+    def shapes(layers):
+        return [[tuple(weight.shape) for weight in layer.weights] for layer in layers]
+
+    if shapes(sources) != shapes(targets):
+        pairs = zip(shapes(sources), shapes(targets), strict=False)
+        same = next((n for n, (a, b) in enumerate(pairs) if a != b), -1)
+        raise ValueError(
+            f"source={source.name!r}: expected the layers of {target.name!r}; they part at layer "
+            f"{sources[same].name!r} of {len(sources)}, which is {targets[same].path!r} of "
+            f"{len(targets)} there"
+        )
+    for given, taking in zip(sources, targets, strict=True):
+        taking.set_weights(given.get_weights())
+
+
+def _with_weights(model):
+    """Return the innermost layers that have weights, in order."""
+    layers = [layer for layer in model._flatten_layers(include_self=False) if layer.weights]
+    return [layer for layer in layers if not list(layer._flatten_layers(include_self=False))]
+
+
 def _fill(block, conv, norm):
     """Give a `ConvBlock` with batch norm the weights of a convolution and of the norm after it."""
     kernel, *bias = conv.get_weights()

@@ -1,6 +1,7 @@
 """Experiments whose results the lessons plot: what takes minutes, several seeds, or both.
 
-Each module beside this one is an experiment, save `runner`. It has
+Each module beside this one is an experiment, save `runner`, which runs them, and `solar`, a
+training recipe that some share. It has
 
 - `jobs()`, a list of settings, dictionaries of plain data, the longest job first;
 - `run(settings)`, which does one job and returns plain data;
@@ -17,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "data" / "results"
+SHARED = {"__main__", "runner", "solar"}  # modules beside this one that are no experiment
 
 
 def result(name: str, folder: Path = RESULTS) -> dict:

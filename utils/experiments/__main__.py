@@ -17,9 +17,7 @@ def known() -> dict:
     'utils.experiments.degradation'
     """
     modules = {module.name for module in pkgutil.iter_modules(experiments.__path__)}
-    return {
-        name: f"{experiments.__name__}.{name}" for name in sorted(modules - {"__main__", "runner"})
-    }
+    return {name: f"{experiments.__name__}.{name}" for name in sorted(modules - experiments.SHARED)}
 
 
 def main(arguments: list | None = None, modules: dict | None = None, **folders) -> int:

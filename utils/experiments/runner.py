@@ -57,10 +57,22 @@ class Experiment:
 
     @functools.cached_property
     def fingerprint(self) -> dict:
-        """A hash of the script's code and one of the models it builds."""
-        code = Path(self.module.__file__).read_text(encoding="utf-8")
+        """A hash of the script's code and one of the models it builds.
+
+        The code is that of the script, and of the modules of `utils.experiments` that it imports
+        with `from utils.experiments import …`.
+        """
+        shared = [
+            value
+            for _, value in sorted(vars(self.module).items())
+            if inspect.ismodule(value) and value.__name__.startswith("utils.experiments.")
+        ]
+        codes = [
+            syntax(Path(module.__file__).read_text(encoding="utf-8"))
+            for module in (self.module, *shared)
+        ]
         models = [architecture(model) for model in self.module.models()]
-        return {"code": digest(syntax(code)), "models": digest(models)}
+        return {"code": digest(codes if shared else codes[0]), "models": digest(models)}
 
     def committed(self) -> dict:
         """Return the committed result, or `{}` if there is none that can be read."""
