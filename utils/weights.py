@@ -4,6 +4,7 @@ import re
 
 import keras
 
+from utils.mobilenet_v1 import MobileNetV1
 from utils.residual import RESNET, BottleneckBlock, ResNet
 
 
@@ -15,15 +16,16 @@ def from_keras_applications(model):
     function with one vector less.
 
     Args:
-        model: a ResNet50, ResNet101 or ResNet152 of `keras.applications`, built with any
-            `input_shape`, `classes` and `classifier_activation`, with or without its top, but
-            without `pooling`.
+        model: a ResNet50, ResNet101, ResNet152 or MobileNet of `keras.applications`, built with
+            any `input_shape`, `classes`, `classifier_activation` and `alpha`, with or without its
+            top, but without `pooling`.
 
     Returns:
         A new functional `keras.Model`; its weights are copies.
 
     Raises:
-        ValueError: if `model` is anything else.
+        ValueError: if `model` is anything else, or a MobileNet for a size at which its padding is
+            not ours: other sides than 32·n and 32·n − 1.
 
     >>> theirs = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3), classes=10)
     >>> ours = from_keras_applications(theirs)
@@ -66,6 +68,42 @@ def _resnet(model):
             _fill(block.resize, layers[f"{name}_0_conv"], layers[f"{name}_0_bn"])
     if include_top:
         ours.get_layer("predictions").set_weights(last.get_weights())
+    return ours
+
+
+def _mobilenet_v1(model):
+    """Convert a MobileNet of the first version, or return None if the model is not one."""
+    layers = {layer.name: layer for layer in model.layers}
+    last = model.layers[-1]
+    include_top = last.name == "predictions"
+    if "conv_pw_13" not in layers or not (include_top or last.name == "conv_pw_13_relu"):
+        return None
+    if layers["conv_dw_1"].depth_multiplier != 1:
+        return None
+    height, width, channels = model.input_shape[1:]
+    if any(side is not None and side % 32 not in (0, 31) for side in (height, width)):
+        raise ValueError(
+            f"input_shape={(height, width, channels)}: expected sides of 32·n or 32·n − 1 pixels "
+            "for MobileNet, whose padding in keras.applications is right for these only"
+        )
+    top = {}
+    if include_top:
+        top = {
+            "classes": layers["conv_preds"].filters,
+            "classifier_activation": last.activation,
+            "dropout": layers["dropout"].rate,
+        }
+    # Every width divides 1024, so the last one gives alpha as exactly as the others need it.
+    alpha = layers["conv_pw_13"].filters / 1024
+    ours = MobileNetV1(model.input_shape[1:], alpha=alpha, include_top=include_top, **top)
+    copy_in_order(
+        keras.Model(model.input, layers["conv_pw_13_relu"].output),
+        keras.Model(ours.input, ours.get_layer("stage5_block2").output),
+    )
+    if include_top:
+        # Their classifier is a 1×1 convolution.
+        kernel, bias = layers["conv_preds"].get_weights()
+        ours.get_layer("predictions").set_weights([kernel[0, 0], bias])
     return ours
 
 
@@ -117,4 +155,7 @@ def _fill(block, conv, norm):
 
 
 # The names are those of the error message. A converter returns None for models of other families.
-_CONVERTERS = {("ResNet50", "ResNet101", "ResNet152"): _resnet}
+_CONVERTERS = {
+    ("ResNet50", "ResNet101", "ResNet152"): _resnet,
+    ("MobileNet",): _mobilenet_v1,
+}
