@@ -400,6 +400,10 @@ class ExpandedBlock(keras.layers.Layer):
         """Return the block's layers in order, not built, for an input of so many channels."""
         raise NotImplementedError
 
+    def adds_input(self, channels):
+        """Return whether an input of so many channels is added to the output."""
+        return self.strides == 1 and channels == self.filters
+
     def expanded(self, channels):
         """Return the channels of the wide middle for an input of so many channels."""
         return make_divisible(channels * self.expansion, self.expand_divisor)
@@ -424,7 +428,7 @@ class ExpandedBlock(keras.layers.Layer):
         """Create the layers, whose widths depend on the input, and their weights."""
         check_image_shape(input_shape)
         output_shape = self.compute_output_shape(input_shape)
-        self.has_shortcut = self.strides == 1 and input_shape[-1] == self.filters
+        self.has_shortcut = self.adds_input(input_shape[-1])
         self.body = self.steps(input_shape[-1])
         shape = input_shape
         for layer in self.body:

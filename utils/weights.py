@@ -5,6 +5,7 @@ import re
 import keras
 
 from utils.mobilenet_v1 import MobileNetV1
+from utils.mobilenet_v2 import MobileNetV2, widths
 from utils.residual import RESNET, BottleneckBlock, ResNet
 
 
@@ -16,9 +17,9 @@ def from_keras_applications(model):
     function with one vector less.
 
     Args:
-        model: a ResNet50, ResNet101, ResNet152 or MobileNet of `keras.applications`, built with
-            any `input_shape`, `classes`, `classifier_activation` and `alpha`, with or without its
-            top, but without `pooling`.
+        model: a ResNet50, ResNet101, ResNet152, MobileNet or MobileNetV2 of `keras.applications`,
+            built with any `input_shape`, `classes`, `classifier_activation` and `alpha`, with or
+            without its top, but without `pooling`.
 
     Returns:
         A new functional `keras.Model`; its weights are copies.
@@ -107,6 +108,26 @@ def _mobilenet_v1(model):
     return ours
 
 
+def _mobilenet_v2(model):
+    """Convert a MobileNetV2, or return None if the model is not one."""
+    layers = {layer.name: layer for layer in model.layers}
+    last = model.layers[-1]
+    if "expanded_conv_project" not in layers or last.name not in ("predictions", "out_relu"):
+        return None
+    ends = [layer.filters for name, layer in layers.items() if name.endswith("_project")]
+    ends = [layers["Conv1"].filters, *ends, layers["Conv_1"].filters]
+    # The layers do not say alpha. All values that give these widths give the same network.
+    grid = (step / 1000 for step in range(1, 5001))
+    alpha = next((alpha for alpha in grid if widths(alpha) == ends), None)
+    if alpha is None:
+        return None
+    include_top = last.name == "predictions"
+    top = {"classes": last.units, "classifier_activation": last.activation} if include_top else {}
+    ours = MobileNetV2(model.input_shape[1:], alpha=alpha, include_top=include_top, **top)
+    copy_in_order(model, ours)
+    return ours
+
+
 def copy_in_order(source, target):
     """Copy all weights of one model into another, layer by layer in the order of the layers.
 
@@ -142,8 +163,12 @@ def copy_in_order(source, target):
 
 def _with_weights(model):
     """Return the innermost layers that have weights, in order."""
-    layers = [layer for layer in model._flatten_layers(include_self=False) if layer.weights]
-    return [layer for layer in layers if not list(layer._flatten_layers(include_self=False))]
+    found = []
+    # All at once they would come in another order: the layers of a block from its end.
+    for layer in model._flatten_layers(include_self=False, recursive=False):
+        inner = _with_weights(layer)
+        found += inner or [layer] * bool(layer.weights)
+    return found
 
 
 def _fill(block, conv, norm):
@@ -158,4 +183,5 @@ def _fill(block, conv, norm):
 _CONVERTERS = {
     ("ResNet50", "ResNet101", "ResNet152"): _resnet,
     ("MobileNet",): _mobilenet_v1,
+    ("MobileNetV2",): _mobilenet_v2,
 }
