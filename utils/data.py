@@ -100,8 +100,7 @@ def load(
         image = tf.image.convert_image_dtype(feature.decode_example(encoded), tf.float32)
         return (image if image_size is None else _resize(image, image_size)), target
 
-    def finish(image, target, draw=None):
-        image = image if draw is None else _augment(name, image, draw)
+    def finish(image, target):
         return _set_channels(image, channels), target
 
     examples = _read(builder, split, label, with_type, shuffle, seed)
@@ -116,10 +115,14 @@ def load(
     if augment:
         draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
         examples = tf.data.Dataset.zip(examples, draws)
-        examples = examples.map(lambda example, draw: (*example, draw))
-    examples = examples.map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+        examples = examples.map(
+            lambda example, draw: (_augment(name, example[0], draw), example[1]),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
     if batch_size:
         examples = examples.batch(batch_size)
+    # Last, since a batch of grey images is a third of the memory to copy together.
+    examples = examples.map(finish, num_parallel_calls=tf.data.AUTOTUNE)
     return examples.prefetch(tf.data.AUTOTUNE)
 
 
@@ -359,10 +362,11 @@ def _read(builder, split, label, with_type=False, shuffle=False, seed=0):
 def _resize(image, size):
     import tensorflow as tf
 
-    shape = tf.shape(image)
-    side = tf.minimum(shape[0], shape[1])
-    top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
-    image = image[top : top + side, left : left + side]
+    if image.shape[0] is None or image.shape[0] != image.shape[1]:
+        shape = tf.shape(image)
+        side = tf.minimum(shape[0], shape[1])
+        top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
+        image = image[top : top + side, left : left + side]
     # Sums of float weights can end a little above 1.
     return tf.clip_by_value(tf.image.resize(image, (size, size), antialias=True), 0.0, 1.0)
 
