@@ -13,7 +13,6 @@ from utils.efficientnet import VARIANTS, EfficientNet, scaled_rows
 from utils.mobilenet_v1 import MobileNetV1
 from utils.mobilenet_v2 import MobileNetV2, widths
 from utils.residual import RESNET, BottleneckBlock, ResNet
-from utils.xception import Xception
 from utils.torch_file import read_torch
 from utils.xception import Xception
 
@@ -279,7 +278,7 @@ def load_weights(model, weights, network, **options):
     >>> from utils.efficientnet import EfficientNetLite0
     >>> model = EfficientNetLite0((64, 64, 3), include_top=False)
     >>> load_weights(model, "imagenet", "EfficientNetLite0")
-    >>> round(float(model.get_layer("stem").norm.moving_mean[0]), 4)
+    >>> round(float(model.get_layer("head").norm.moving_mean[0]), 3)
     0.0
     """
     if weights != "imagenet":
@@ -401,26 +400,6 @@ def _fill_from_torch(model, arrays):
         layer.set_weights(taken)
 
 
-def _xception(model):
-    """Convert an Xception, or return None if the model is not one."""
-    layers = {layer.name: layer for layer in model.layers}
-    last = model.layers[-1]
-    features = "block14_sepconv2_act"
-    if features not in layers or last.name not in ("predictions", features):
-        return None
-    include_top = last.name == "predictions"
-    top = {"classes": last.units, "classifier_activation": last.activation} if include_top else {}
-    ours = Xception(model.input_shape[1:], include_top=include_top, **top)
-    # Its shortcuts have no names of their own, and stand in order, but not where ours do.
-    shortcuts = iter(
-        [each for each in _with_weights(model) if not re.match("block|predictions", each.name)]
-    )
-    for layer in _with_weights(ours):
-        given = layers.get(layer.path.replace("/", "_")) or next(shortcuts)
-        layer.set_weights(given.get_weights())
-    return ours
-
-
 def copy_in_order(source, target):
     """Copy all weights of one model into another, layer by layer in the order of the layers.
 
@@ -478,7 +457,6 @@ _CONVERTERS = {
     ("MobileNet",): _mobilenet_v1,
     ("MobileNetV3Small", "MobileNetV3Large"): _mobilenet_v3,
     ("MobileNetV2",): _mobilenet_v2,
-    ("Xception",): _xception,
     ("Xception",): _xception,
     tuple(f"EfficientNetB{number}" for number in range(8)): _efficientnet,
 }
