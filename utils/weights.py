@@ -278,8 +278,8 @@ def load_weights(model, weights, network, **options):
     >>> from utils.efficientnet import EfficientNetLite0
     >>> model = EfficientNetLite0((64, 64, 3), include_top=False)
     >>> load_weights(model, "imagenet", "EfficientNetLite0")
-    >>> round(float(model.get_layer("head").norm.moving_mean[0]), 3)
-    0.0
+    >>> round(float(model.get_layer("stem").norm.gamma[0]), 2)
+    6.27
     """
     if weights != "imagenet":
         return _load_file(model, weights)
