@@ -20,7 +20,7 @@ from tests.helpers import (
 from utils import mobilenet_v2
 from utils.blocks import ConvBlock
 from utils.cost import count
-from utils.mobilenet_v2 import ExpansionResidual, InvertedResidual, MobileNetV2, widths
+from utils.mobilenet_v2 import ExpansionResidual, InvertedResidual, MobileNetV2, peak_bytes, widths
 from utils.weights import copy_in_order, from_keras_applications
 
 VARIANTS = [(linear, shortcut) for linear in (True, False) for shortcut in mobilenet_v2.SHORTCUTS]
@@ -129,6 +129,31 @@ def test_a_shortcut_between_expansions_keeps_the_wide_tensor_alive():
     assert count(InvertedResidual(4), (16, 16, 4)).peak_bytes == narrow + 2 * wide
     assert count(InvertedResidual(4, shortcut=False), (16, 16, 4)).peak_bytes == 2 * wide
     assert count(ExpansionResidual(24, bottleneck=4), (16, 16, 24)).peak_bytes == 3 * wide
+
+
+@pytest.mark.parametrize("expansion", [1, 2, 6])
+@pytest.mark.parametrize(
+    ("filters", "strides"), [(4, 1), (5, 1), (40, 1), (4, 2), (5, 2), (40, 2), (4, 3)]
+)
+def test_peak_bytes_is_what_the_counter_finds(filters, strides, expansion):
+    for height, width in ((8, 8), (9, 5)):
+        layer = InvertedResidual(filters, strides, expansion)
+        expected = count(layer, (height, width, 4)).peak_bytes
+        assert peak_bytes(height, width, 4, filters, strides, expansion) == expected
+
+
+@pytest.mark.parametrize("size", [96, 97])
+def test_the_peak_of_the_network_is_that_of_a_block(size):
+    side, channels, peaks = -(-size // 2), 32, []
+    rows = [
+        (t, c, s if first else 1)
+        for t, c, n, s in mobilenet_v2.MOBILENET_V2
+        for first in [True, *(n - 1) * [False]]
+    ]
+    for expansion, filters, strides in rows:
+        peaks.append(peak_bytes(side, side, channels, filters, strides, expansion))
+        side, channels = -(-side // strides), filters
+    assert max(peaks) == peaks[1] == cost(size).peak_bytes
 
 
 def test_network_costs():
@@ -308,6 +333,8 @@ def test_model_round_trip(shortcut, tmp_path):
             "shortcut='wide': expected one of 'bottlenecks', 'expansions', 'none'",
         ),
         (lambda: MobileNetV2((224,)), "input_shape=(None, 224): expected four axes (B, H, W, C)"),
+        (lambda: peak_bytes(8, 8, 4, 0), "filters=0: expected a positive integer"),
+        (lambda: peak_bytes(8, 8, 4, 4, 1, 0.5), "expansion=0.5: expected a positive integer"),
         (lambda: widths(-1), "alpha=-1: expected a positive number"),
     ],
 )

@@ -142,6 +142,46 @@ class ExpansionResidual(ExpandedBlock):
         return {**super().get_config(), "bottleneck": self.bottleneck, "linear": self.linear}
 
 
+def peak_bytes(height, width, channels, filters, strides=1, expansion=6):
+    """Return the largest memory that an inverted residual has alive at once, float32, batch 1.
+
+    Each convolution has its input and its output alive, and with a shortcut the block's input as
+    well until it is added; batch norm and ReLU6 write in place. `utils.cost.count` finds the same.
+
+    Args:
+        height: of the block's input, in pixels.
+        width: likewise.
+        channels: C, of the block's input.
+        filters: F, of its output.
+        strides: s, of the depthwise convolution, in pixels.
+        expansion: t, wide channels for each input channel.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        ValueError: if an argument is not a positive integer.
+
+    >>> from utils.cost import count
+    >>> peak_bytes(14, 14, 64, 64) == count(InvertedResidual(64), (14, 14, 64)).peak_bytes
+    True
+    """
+    check_positive(height=height, width=width, channels=channels, filters=filters)
+    check_positive(strides=strides, expansion=expansion)
+    before = height * width
+    after = -(-height // strides) * -(-width // strides)
+    wide = expansion * channels
+    kept = before * channels if strides == 1 and channels == filters else 0
+    steps = [after * (wide + filters) + kept]
+    if expansion == 1:
+        steps.append(before * channels + after * wide)
+    else:
+        steps += [before * (channels + wide), (before + after) * wide + kept]
+    if kept:
+        steps.append(3 * kept)  # the addition: both summands and the sum
+    return 4 * max(steps)
+
+
 def widths(alpha=1.0):
     """Return the channels of the first convolution, of the 17 blocks, and of the last convolution.
 
