@@ -302,6 +302,8 @@ def EfficientNet(
     ((None, 2, 2, 640), 10)
     """
     check_positive(classes=classes, resolution=resolution)
+    if not 0 <= drop_rate < 1:
+        raise ValueError(f"drop_rate={drop_rate!r}: expected a number from 0 to below 1")
     rows = scaled_rows(width, depth, lite)
     activation = "relu6" if lite else "swish"
     ends = {"activation": activation, "momentum": momentum}
@@ -561,6 +563,7 @@ def scale(
     classes=1000,
     classifier_activation="softmax",
     momentum=0.99,
+    **options,
 ):
     """Apply compound scaling to MobileNet or ResNet: `(B, H, W, C) → (B, classes)`.
 
@@ -579,6 +582,7 @@ def scale(
         classes: number of classes.
         classifier_activation: of the last dense layer; None returns logits.
         momentum: batch norm's momentum.
+        **options: what else the network's blocks take, such as `stride_in` of `BottleneckBlock`.
 
     Returns:
         A functional `keras.Model`, its blocks named `stage1_block1` and so on.
@@ -597,13 +601,13 @@ def scale(
     size = max(1, round(base_size * resolution))
     build = _scaled_mobilenet if network == "mobilenet_v1" else _scaled_resnet
     inputs = keras.Input((size, size, channels))
-    x = build(inputs, network, depth, width, momentum)
+    x = build(inputs, network, depth, width, {"momentum": momentum, **options})
     x = classifier(x, classes, classifier_activation)
     return keras.Model(inputs, x, name=f"{network}_scaled")
 
 
-def _scaled_mobilenet(x, network, depth, width, momentum):
-    options = {"activation": "relu6", "momentum": momentum}
+def _scaled_mobilenet(x, network, depth, width, options):
+    options = {"activation": "relu6", **options}
     x = ConvBlock(round_filters(FIRST, width), 3, 2, name="stem", **options)(x)
     for stage, (filters, repeats, strides) in enumerate(MOBILENET_V1, start=1):
         for position in range(1, round_repeats(repeats, depth) + 1):
@@ -616,10 +620,10 @@ def _scaled_mobilenet(x, network, depth, width, momentum):
     return x
 
 
-def _scaled_resnet(x, network, depth, width, momentum):
+def _scaled_resnet(x, network, depth, width, options):
     kind, stages = RESNET[int(network.removeprefix("resnet"))]
     block = BottleneckBlock if kind == "bottleneck" else ResidualBlock
-    stem = {"padding": "symmetric", "momentum": momentum, "epsilon": EPSILON}
+    stem = {"padding": "symmetric", "momentum": options["momentum"], "epsilon": EPSILON}
     x = ConvBlock(round_filters(64, width), 7, 2, name="stem", **stem)(x)
     # After a ReLU zeros cannot win a maximum, so they serve as symmetric padding.
     x = keras.layers.ZeroPadding2D(1, name="stem_pad")(x)
@@ -633,7 +637,7 @@ def _scaled_resnet(x, network, depth, width, momentum):
                 filters,
                 strides,
                 "identity" if same else "projection",
-                momentum=momentum,
                 name=f"stage{stage}_block{position}",
+                **options,
             )(x)
     return x
