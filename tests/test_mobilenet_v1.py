@@ -17,9 +17,11 @@ from tests.helpers import (
     randomise,
     row_id,
 )
-from utils import mobilenet_v1
+from utils import experiments, mobilenet_v1
 from utils.blocks import ConvBlock
 from utils.cost import count
+from utils.data import labels
+from utils.experiments import separable
 from utils.mobilenet_v1 import DepthwiseSeparableConv, MobileNetV1
 from utils.published import agrees
 from utils.weights import from_keras_applications
@@ -325,3 +327,30 @@ def test_two_dimensional_input():
         DepthwiseSeparableConv(3)(np.zeros((2, 3)))
     with pytest.raises(ValueError, match=message):
         DepthwiseSeparableConv(3).compute_output_shape((2, 3))
+
+
+def test_experiment_trains_the_network_of_its_settings(monkeypatch):
+    monkeypatch.setattr(separable.solar, "train", lambda *given: given)
+    for split in (True, False):
+        network, *rest = separable.run(separable.settings(split, seed=3, epochs=2))
+        assert rest == [64, 2, 3]
+        blocks = [layer for layer in network.layers if isinstance(layer, DepthwiseSeparableConv)]
+        assert len(blocks) == (13 if split else 0)
+    first, again = (separable.run(separable.settings(True, seed))[0] for seed in (1, 1))
+    np.testing.assert_array_equal(first.get_weights()[0], again.get_weights()[0])
+
+
+def test_committed_experiment_bears_out_the_lesson():
+    found = experiments.result("separable")
+    assert found["summary"] == separable.summarise(found["jobs"])
+    assert [job["settings"] for job in found["jobs"]] == separable.jobs()
+    majority = 1 - labels("solar_cells", "validation").mean()
+    split, full = found["summary"]
+    assert (split["runs"], full["runs"]) == (3, 3)
+    assert full["macs"] > 7 * split["macs"]
+    assert split["val_accuracy"]["min"] > majority + 0.03
+    assert full["val_accuracy"]["min"] > split["val_accuracy"]["max"]
+    assert full["loss"]["max"] < split["loss"]["min"]
+    for row in (split, full):
+        assert abs(row["last_change"]["mean"]) < 0.03
+        assert row["balanced_accuracy"]["min"] > 0.6
