@@ -765,7 +765,6 @@ for offset, values, colour, name in (
     bars = left.bar(np.arange(2) + offset, values.values(), 0.4, color=colour, label=name)
     left.bar_label(bars, fmt="%.1f")
 left.set_xticks([0, 1], list(pairs))
-left.axhline(1, color="black", lw=1)
 left.set(title="Whole networks", ylabel="full ÷ separable")
 left.set(ylim=(0, 1.35 * max(*fewer.values(), *faster.values())))
 left.legend(fontsize=11, ncols=2, loc="upper left")
