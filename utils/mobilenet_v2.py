@@ -195,7 +195,7 @@ def widths(alpha=1.0):
     Raises:
         ValueError: if `alpha` is not positive.
 
-    Reference: arXiv:1801.04381, Table 2 and section 5.1.
+    Reference: arXiv:1801.04381, Table 2 and section 6.1.
 
     >>> widths()[:4], widths(0.35)[:4], widths(0.35)[-2:]
     ([32, 16, 24, 24], [16, 8, 8, 8], [112, 1280])
@@ -246,7 +246,7 @@ def MobileNetV2(
     Raises:
         ValueError: for classes below 1, `alpha` not above 0, or an unknown `shortcut`.
 
-    Reference: arXiv:1801.04381, Table 2; widths and resolutions: its section 5.1 and Table 4;
+    Reference: arXiv:1801.04381, Table 2; widths and resolutions: its section 6.1 and Table 4;
     `linear` and `shortcut`: its Figure 6.
 
     >>> MobileNetV2((96, 96, 3), classes=10, alpha=0.35, include_top=False).output_shape

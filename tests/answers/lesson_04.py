@@ -58,6 +58,24 @@ def relu_information_loss(x, T):
     A = np.linalg.lstsq(x, y)[0]
     return np.mean(y == 0), np.sum((y - x @ A) ** 2) / np.sum(y**2)
 """,
+        "the share of zeros comes first": """
+def relu_information_loss(x, T):
+    y = np.maximum(x @ T, 0)
+    back = y @ np.linalg.lstsq(y, x)[0]
+    return np.sum((x - back) ** 2) / np.sum(x**2), np.mean(y == 0)
+""",
+        "that is ReLU6": """
+def relu_information_loss(x, T):
+    y = np.clip(x @ T, 0, 6)
+    back = y @ np.linalg.lstsq(y, x)[0]
+    return np.mean(y == 0), np.sum((x - back) ** 2) / np.sum(x**2)
+""",
+        "a share lies between": """
+def relu_information_loss(x, T):
+    y = np.maximum(x @ T, 0)
+    back = y @ np.linalg.lstsq(y, x)[0]
+    return 100 * np.mean(y == 0), 100 * np.sum((x - back) ** 2) / np.sum(x**2)
+""",
         "expected two numbers": """
 def relu_information_loss(x, T):
     y = np.maximum(x @ T, 0)
@@ -130,7 +148,7 @@ def make_divisible(channels, divisor=8):
 """,
         "ties go up": """
 def make_divisible(channels, divisor=8):
-    rounded = max(divisor, -(-(channels - divisor / 2) // divisor) * divisor)
+    rounded = max(divisor, round(channels / divisor) * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 """,
         "that is the count itself": """

@@ -27,7 +27,7 @@ def _graded(name, points, problem):
 
 def _loss_inputs(rng):
     def case(dimensions):
-        x = rng.normal(size=(int(rng.integers(60, 90)), 2)) * rng.uniform(0.5, 3)
+        x = rng.normal(size=(int(rng.integers(60, 90)), 2)) * rng.uniform(1.5, 4)
         return x, rng.normal(size=(2, dimensions))
 
     # In many dimensions nearly nothing is lost, so few tell wrong answers apart.
@@ -42,20 +42,24 @@ def _back(y, x):
     return y @ np.linalg.lstsq(y, x, rcond=None)[0]
 
 
+_LOSS_PARTS = ("share of zeros", "information lost")
+
+
 def _judge_loss(inputs, seen):
     zeros, losses = [], []
     for (x, T), got in zip(inputs, seen, strict=True):
         call = f"relu_information_loss(x, T) with {T.shape[1]} dimensions"
-        parts = [got, got]
         if "value" in got:
             value = got["value"]
             if isinstance(value, np.ndarray):
                 value = value.tolist()
             if not isinstance(value, tuple | list) or len(value) != 2:
                 said = "nothing" if value is None else say(value)
-                parts = 2 * [{"error": f"a result of the wrong kind: {said}; expected two numbers"}]
-            else:
-                parts = [{"value": each} for each in value]
+                problem = f"{call} returned {said}; expected two numbers."
+                return [_graded(name, 1, problem) for name in _LOSS_PARTS]
+            parts = [{"value": each} for each in value]
+        else:
+            parts = [got, got]
         z = x @ T
         y = np.maximum(z, 0)
         total = float(np.sum(x**2))
@@ -76,6 +80,8 @@ def _judge_loss(inputs, seen):
                     (lost, "that counts points of which nothing is left; count single numbers."),
                     (0.0, "there are zeros after ReLU; did you look at x @ T before it?"),
                     (float(np.sum(y == 0)), "that is a count; divide by how many numbers y has."),
+                    (loss, "that is the information lost; the share of zeros comes first."),
+                    (100 * float(np.mean(y == 0)), "a share lies between 0 and 1."),
                 ),
             )
         )
@@ -92,6 +98,8 @@ def _judge_loss(inputs, seen):
                         "for the A that maps y to x best, `np.linalg.lstsq(y, x)`.",
                     ),
                     (1 - loss, "that is the share that survives; return the share that is lost."),
+                    (100 * loss, "a share lies between 0 and 1."),
+                    (share(_back(_relu6(z), x)), "that is ReLU6; here ReLU cuts at 0 only."),
                     (loss**0.5, "that is a ratio of lengths; take squares, and no root."),
                     (
                         loss * total / x.size,
@@ -109,7 +117,7 @@ def _judge_loss(inputs, seen):
                 ),
             )
         )
-    return [part("share of zeros", 1, zeros), part("information lost", 1, losses, 1e-3)]
+    return [part(_LOSS_PARTS[0], 1, zeros), part(_LOSS_PARTS[1], 1, losses, 1e-3)]
 
 
 # make_divisible -----------------------------------------------------------------------------
@@ -138,7 +146,8 @@ def _divisible_inputs(rng):
     # First multiples of 8, so that an answer with the wrong rule is told from one that knows 8 only.
     multiple = 8 * int(rng.integers(20, 30))
     off = [float(np.round(rng.uniform(1, 3.5), 2)) for _ in range(2)]
-    eights = [multiple - off[0], multiple + off[1], multiple + 4, multiple]
+    # Two ties in a row, since Python's `round` takes every other one down.
+    eights = [multiple - off[0], multiple + off[1], multiple + 4, multiple + 12, multiple]
     return {
         "nearest": [*((channels, 8) for channels in eights), *plain_cases[:6]],
         "tenth": [(18.0, 8), *tenth[:4]],
@@ -539,9 +548,11 @@ def _judge_memory(inputs, seen):
             else:
                 height, width, channels, _, strides, _ = case
                 if strides > 1:
-                    mistakes.append(
-                        (8 * wide_in, "behind the stride the wide tensor has fewer positions.")
-                    )
+                    fewer = "behind the stride the wide tensor has fewer positions."
+                    mistakes += [
+                        (8 * wide_in, fewer),
+                        (4 * (2 * wide_in + height * width * channels), fewer),
+                    ]
                     floor = (height // strides) * (width // strides)
                     ceiling = -(-height // strides) * -(-width // strides)
                     if floor != ceiling:
