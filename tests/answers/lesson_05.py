@@ -52,6 +52,13 @@ FIRE_MODULE = Answers(
             ("Conv2D(expand_1x1, 1", "Conv2D(expand_3x3, 1"),
             ("Conv2D(expand_3x3, 3", "Conv2D(expand_1x1, 3"),
         ),
+        "concatenated, not added": _changed(
+            _FIRE,
+            (
+                "ops.concatenate([self.one(squeezed), self.three(squeezed)], axis=-1)",
+                "self.one(squeezed) + self.three(squeezed)",
+            ),
+        ),
         "must keep the picture's size": _changed(_FIRE, ('padding="same", ', "")),
         "each of the three convolutions has a bias": _changed(
             _FIRE, ("Conv2D(squeeze, 1,", "Conv2D(squeeze, 1, use_bias=False,")
@@ -169,6 +176,10 @@ GROUP_CONV_MACS = Answers(
 def group_conv_macs(height, width, channels, filters, kernel_size, groups):
     macs = height * width * kernel_size**2 * channels * filters // groups
 """,
+        "that is without padding": _macs(
+            "(height - kernel_size + 1) * (width - kernel_size + 1)"
+            " * kernel_size**2 * channels * filters // groups"
+        ),
         "NameError": _macs("height * width * k**2 * channels * filters // groups"),
     },
     right={
@@ -354,7 +365,10 @@ SHUFFLE_UNIT = Answers(
         ),
         "expected convolutions of 1×1, 3×3 and 1×1": _changed(
             _UNIT,
-            ("y = self.norms[1](self.depthwise(y))", "y = self.norms[1](y)"),
+            (
+                "y = self.norms[1](self.depthwise(y))",
+                'y = self.norms[1](ops.average_pool(y, 3, self.strides, padding="same"))',
+            ),
         ),
         "uses the course's own `ShuffleUnit`": """
 class ShuffleUnit(keras.layers.Layer):
@@ -365,6 +379,13 @@ class ShuffleUnit(keras.layers.Layer):
     def call(self, x):
         return self.unit(x)
 """,
+        "must arrive with the same sides": _changed(
+            _UNIT,
+            (
+                'DepthwiseConv2D(3, self.strides, padding="same")',
+                "DepthwiseConv2D(3, self.strides)",
+            ),
+        ),
         "Unrecognized keyword": _changed(
             _UNIT, ("Conv2D(added, 1, groups=", "Conv2D(added, 1, group=")
         ),
@@ -474,6 +495,7 @@ FEWEST_TOWERS = Answers(
         "do not cut": _towers(_COST, test=""),
         "towers fit, but so do": _towers(_COST, "range(filters, 0, -1)"),
         "returned nothing": _towers(_COST, "range(2, filters)"),
+        "which is the budget": _towers(_COST).replace("<=", "<"),
         "that is over the budget": """
 def fewest_towers(height, width, channels, filters, max_macs):
     return 1

@@ -116,7 +116,12 @@ def _judge_fire(inputs, seen):
     if "problem" in seen:
         hint = ""
         if "oncat" in seen["problem"]:
-            hint = " Both expansions must keep the picture's size: which padding, which stride?"
+            hint = (
+                " Both expansions must keep the picture's size (which padding, which stride?), and "
+                "they are joined along the channels, the last axis."
+            )
+        elif "ncompatible" in seen["problem"]:
+            hint = " The expansions are concatenated, not added."
         problems = [f"{call} {seen['problem']}{hint}", *2 * ["Not looked at: see above."]]
     else:
         weights = _fire_weights(inputs, seen["weights"])
@@ -235,6 +240,10 @@ def _judge_macs(inputs, seen):
                 (right / (h * w), "those are the weights; each is used at every position."),
                 (2 * right, "a multiply-add is one, not two."),
                 (right + h * w * f, "biases cost no multiply-adds here."),
+                (
+                    right // (h * w) * (h - k + 1) * (w - k + 1),
+                    'that is without padding; with "same" all H·W positions remain.',
+                ),
             )
             # A mistake may cost nothing here, such as a forgotten k² at k = 1.
             mistakes = tuple((value, why) for value, why in mistakes if value != right)
@@ -328,7 +337,10 @@ def _judge_unit(inputs, seen):
         (filters, strides, groups), x = case["arguments"], case["x"]
         call = f"ShuffleUnit({filters}, strides={strides}, groups={groups}) on {x.shape[1:]}"
         if "problem" in got:
-            problems = [f"{call} {got['problem']}"] * 3
+            hint = ""
+            if "oncat" in got["problem"] or "ncompatible" in got["problem"]:
+                hint = " Both paths must arrive with the same sides: which padding, which stride?"
+            problems = [f"{call} {got['problem']}{hint}"] * 3
         else:
             problems = [problem and f"{call}: {problem}" for problem in _unit_problems(case, got)]
         branch.append(problems[0])
@@ -486,7 +498,7 @@ def _divisors(filters):
 
 
 def _tower_inputs(rng):
-    def case(kind):
+    def case(kind, exact=False):
         filters = int(rng.choice([24, 30, 36, 42, 60]))
         # Few input channels, so that the 1×1 convolution never decides alone.
         height, width, channels = (int(v) for v in rng.permutation(np.arange(6, 16))[:3])
@@ -507,9 +519,13 @@ def _tower_inputs(rng):
             # Of the way to the next divisor below, which costs more.
             more = _tower_macs(height, width, channels, filters, divisors[position - 1]) - macs
             room = int(more * rng.uniform(0.5, 0.9))
-        return height, width, channels, filters, macs + room
+        # "Within" a budget includes all of it.
+        return height, width, channels, filters, macs + (0 if exact else room)
 
-    return {"ends": [case("all"), case("one")], "between": [case("between") for _ in range(3)]}
+    return {
+        "ends": [case("all"), case("one", exact=True)],
+        "between": [case("between"), case("between"), case("between", exact=True)],
+    }
 
 
 def _probe_towers(box, answer, inputs):
@@ -525,6 +541,13 @@ def _judge_towers(inputs, seen):
         if isinstance(value, np.ndarray) and value.size == 1:
             value = value.item()
         number = isinstance(value, int | float) and not isinstance(value, bool)
+        below = [n for n in fitting if _tower_macs(h, w, c, f, n) < budget]
+        if fitting[0] != (below or [None])[0] and value == (below or [None])[0]:
+            least = _tower_macs(h, w, c, f, fitting[0])
+            return (
+                f"{call}: towers={fitting[0]} takes {least:,} multiply-adds, which is the budget and "
+                "therefore still within it."
+            )
         if "error" in got or not number or value == fitting[0]:
             return mismatch(Case(call, got, fitting[0]))
         if value not in _divisors(f):
@@ -538,7 +561,7 @@ def _judge_towers(inputs, seen):
         without = [n for n in _divisors(f) if h * w * 9 * f * f // n <= budget]
         squared = [n for n in _divisors(f) if h * w * (c * f + 9 * f * f // n**2) <= budget]
         if without and value == without[0]:
-            why = "the 1×1 convolution before the towers costs something, too."
+            why = "the 1×1 convolution before the towers counts as well, and in full."
         elif squared and value == squared[0]:
             why = "that counts one tower; there are as many as you cut."
         else:
