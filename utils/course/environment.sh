@@ -1,5 +1,6 @@
 # Makes .venv, or leaves it alone if it is what the lock files ask for.
 #   sh utils/course/environment.sh lab|dev [python]     sh utils/course/environment.sh lock
+#   sh utils/course/environment.sh backends    makes .cache/backends, with JAX in place of TensorFlow
 # Speaks one sentence and exits 1 where the course cannot run, before anything is installed.
 set -eu
 
@@ -21,6 +22,17 @@ if [ "$goal" = lock ]; then
     compile=".cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header"
     $compile requirements.txt -o requirements.lock
     $compile -c requirements.lock requirements-dev.txt -o requirements-dev.lock
+    exit 0
+fi
+
+if [ "$goal" = backends ]; then
+    stamp="$(pwd) $(cksum < requirements-backends.txt)"
+    [ "$(cat .cache/backends/installed 2>/dev/null)" = "$stamp" ] && exit 0
+    echo "Installing the packages of requirements-backends.txt (about 0.7 GB on disk)."
+    .venv/bin/python -m venv --clear .cache/backends
+    .cache/backends/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-backends.txt 2>.cache/backends/pip.log ||
+        { grep -v 'is ignored' .cache/backends/pip.log >&2 || :; stop "Installing requirements-backends.txt failed: see the lines above, mend it and run make again."; }
+    echo "$stamp" > .cache/backends/installed
     exit 0
 fi
 
