@@ -816,8 +816,9 @@ for name, head in heads.items():
         models.append(model)
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(4e-3), loss, jit_compile=False)
+        model.optimizer.build(model.trainable_variables)  # prepares the step once, not twice
         options = {"batch_size": 128, "class_weight": weights, "verbose": 0}
-        model.fit(shrunk["train"], train_classes, epochs=12, **options)
+        model.fit(shrunk["train"], train_classes, epochs=10, **options)
         answers = [model(cells).numpy()[:, 0] > 0 for cells in shrunk.values()]
         pairs = zip((train_classes, validation_classes), answers, strict=True)
         results[name].append([balanced(classes, answer) for classes, answer in pairs])
