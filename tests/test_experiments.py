@@ -260,7 +260,10 @@ def test_one_run_at_a_time(toy):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["degradatoin"], "error: NAME='degradatoin': expected one of 'degradation'\n"),
+        (
+            ["degradatoin"],
+            f"error: NAME='degradatoin': expected one of {', '.join(map(repr, known()))}\n",
+        ),
         (["--workers", "0"], "error: --workers=0: expected 1 or more\n"),
     ],
 )
