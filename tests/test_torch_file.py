@@ -3,6 +3,7 @@ import io
 import os
 import pickle
 import sys
+import tracemalloc
 import types
 
 import numpy as np
@@ -214,6 +215,20 @@ def test_foreign_files_get_a_sentence(tmp_path, content, message):
         read_torch(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_few_bytes_cannot_ask_for_gigabytes(save):
+    """Remembering at place n makes the unpickler reserve room for n things."""
+    path = save(weights())
+    content = path.read_bytes()
+    place = content.index(b"]q\x00")  # the list of keys, remembered at place 0
+    far = b"r" + (2**31).to_bytes(4, "little")
+    path.write_bytes(content[: place + 1] + far + content[place + 3 :])
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="remembers something at a place out of order"):
+        read_torch(path)
+    assert tracemalloc.get_traced_memory()[1] < 10e6
+    tracemalloc.stop()
 
 
 def test_a_file_cut_anywhere_gets_a_sentence(save):

@@ -7,6 +7,7 @@ Such a file holds pickles, and a pickle is a program: it can name any function a
 import collections
 import math
 import pickle
+import pickletools
 from pathlib import Path
 
 import numpy as np
@@ -137,18 +138,33 @@ def read_torch(path):
             ) from None
 
 
+def _load(file, unpickler=None):
+    """Load the next pickle of the file, once it is known that it needs no more memory than it has.
+
+    An unpickler makes room for the highest place at which something is remembered, so that a few
+    bytes, damaged or meant, could ask for 32 GB. Who writes a pickle counts these places up.
+    """
+    start, places = file.tell(), 0
+    for operation, place, _ in pickletools.genops(file):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            places += 1
+            if not 0 <= place <= places:
+                raise ValueError("it remembers something at a place out of order")
+    file.seek(start)
+    return (unpickler or _Unpickler(file)).load()
+
+
 def _read(file, file_size):
-    head = _Unpickler(file)
-    if head.load() != MAGIC or _Unpickler(file).load() != VERSION:
+    if _load(file) != MAGIC or _load(file) != VERSION:
         raise ValueError("it does not begin as such files do")
-    _Unpickler(file).load()  # sizes of C types, which the storages do not depend on
+    _load(file)  # sizes of C types, which the storages do not depend on
     unpickler = _Unpickler(file)
-    tensors = unpickler.load()
+    tensors = _load(file, unpickler)
     if not isinstance(tensors, dict) or not all(
         isinstance(name, str) and isinstance(tensor, _Tensor) for name, tensor in tensors.items()
     ):
         raise ValueError("it holds something other than a dictionary of tensors")
-    for key in _Unpickler(file).load():
+    for key in _load(file):
         storage = unpickler.storages[key]
         size = int.from_bytes(_exactly(file, 8, file_size), "little")
         if size != storage.size:
