@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import re
+import warnings
 from pathlib import Path
 
 import keras
@@ -336,8 +337,11 @@ def _load_file(model, weights):
             "and ends in .weights.h5"
         )
     try:
-        model.load_weights(path)
-    except (ValueError, KeyError, OSError) as error:
+        with warnings.catch_warnings():
+            # Keras warns, and goes on with random weights, where the file lacks some.
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(path)
+    except (ValueError, KeyError, OSError, UserWarning) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"weights={str(weights)!r}: expected weights that {model.name} saved, built with the "
