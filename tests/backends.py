@@ -59,6 +59,7 @@ LAYERS = {
     "MobileNetV3Block": [
         ({"filters": 8, "kernel_size": 5, "squeeze_ratio": 0.25, "drop_rate": 0.1}, (7, 8, 8))
     ],
+    "MBConv": [({"filters": 6, "strides": 2, "kernel_size": 5}, (7, 8, 4))],
     "UniversalInvertedBottleneck": [
         ({"filters": 6, "strides": 2, "first_kernel": 3, "middle_kernel": 5}, (7, 8, 4))
     ],
@@ -72,6 +73,7 @@ MODELS = [
     ("mobilenet_v2", "MobileNetV2", {"alpha": 0.35, "input_shape": (33, 32, 3)}),
     ("mobilenet_v3", "MobileNetV3Small", {"alpha": 0.25, "input_shape": (33, 32, 3)}),
     ("mobilenet_v4", "MobileNetV4ConvSmall", {"alpha": 0.25, "input_shape": (33, 32, 3)}),
+    ("efficientnet", "EfficientNetB0", {"input_shape": (33, 32, 3)}),
     ("squeezenet", "SqueezeNet", {"version": "1.1", "input_shape": (33, 32, 3)}),
     ("shufflenet", "ShuffleNetV1", {"scale": 0.25, "input_shape": (33, 32, 3)}),
 ]

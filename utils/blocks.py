@@ -424,6 +424,19 @@ class ExpandedBlock(keras.layers.Layer):
             },
         )
 
+    def inverted_steps(self, channels, kernel_size=3, between=(), project_activation=None):
+        """Return expansion, depthwise filter, what is `between`, and projection, to be `steps`.
+
+        An `expansion` of 1 leaves the first of them out, and the channels as they are.
+        """
+        expand = [] if self.expansion == 1 else [self.conv("expand", self.expanded(channels))]
+        return [
+            *expand,
+            self.conv("depthwise", None, kernel_size, self.strides, depthwise=True),
+            *between,
+            self.conv("project", self.filters, activation=project_activation),
+        ]
+
     def build(self, input_shape):
         """Create the layers, whose widths depend on the input, and their weights."""
         check_image_shape(input_shape)

@@ -216,12 +216,9 @@ class MBConv(ExpandedBlock):
 
     def steps(self, channels):
         """Expand unless `expansion` is 1, filter depthwise, weigh the channels, project."""
-        layers = []
-        if self.expansion != 1:
-            layers.append(self.conv("expand", self.expanded(channels)))
-        layers.append(self.conv("depthwise", None, self.kernel_size, self.strides, depthwise=True))
+        squeeze = []
         if self.squeeze_ratio:
-            layers.append(
+            squeeze = [
                 SqueezeExcite(
                     max(1, int(channels * self.squeeze_ratio)),
                     activation=self.activation,
@@ -229,9 +226,8 @@ class MBConv(ExpandedBlock):
                     name="squeeze_excite",
                     dtype=self.dtype_policy,
                 )
-            )
-        layers.append(self.conv("project", self.filters, activation=None))
-        return layers
+            ]
+        return self.inverted_steps(channels, self.kernel_size, squeeze)
 
     def get_config(self):
         """Everything that `__init__` takes."""

@@ -78,12 +78,8 @@ class InvertedResidual(ExpandedBlock):
 
     def steps(self, channels):
         """Expand unless `expansion` is 1, filter depthwise, project."""
-        expand = [self.conv("expand", self.expanded(channels))] if self.expansion != 1 else []
-        return [
-            *expand,
-            self.conv("depthwise", None, 3, self.strides, depthwise=True),
-            self.conv("project", self.filters, **({"activation": None} if self.linear else {})),
-        ]
+        after = None if self.linear else self.activation
+        return self.inverted_steps(channels, project_activation=after)
 
     def get_config(self):
         """Everything that `__init__` takes."""

@@ -153,17 +153,12 @@ class MobileNetV3Block(ExpandedBlock):
 
     def steps(self, channels):
         """Return the block's layers for an input of so many channels."""
-        expanded = channels
-        layers = []
-        if self.expansion != 1:
-            expanded = self.expanded(channels)
-            layers.append(self.conv("expand", expanded))
-        layers.append(self.conv("depthwise", None, self.kernel_size, self.strides, depthwise=True))
+        squeeze = []
         if self.squeeze_ratio:
+            expanded = channels if self.expansion == 1 else self.expanded(channels)
             squeezed = make_divisible(expanded * self.squeeze_ratio, self.expand_divisor)
-            layers.append(SqueezeExcite(squeezed, name="squeeze_excite", dtype=self.dtype_policy))
-        layers.append(self.conv("project", self.filters, activation=None))
-        return layers
+            squeeze = [SqueezeExcite(squeezed, name="squeeze_excite", dtype=self.dtype_policy)]
+        return self.inverted_steps(channels, self.kernel_size, squeeze)
 
     def get_config(self):
         """Everything that `__init__` takes."""

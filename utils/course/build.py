@@ -60,13 +60,17 @@ _NOWHERE = """\
 # JupyterLab folds the code of such a cell: the reader sees the figure, and opens the code at will.
 _FOLDED = {"jupyter": {"source_hidden": True}}
 _SECONDS = 600
-# Run in a lesson's kernel at the end: its processor seconds and its peak gigabytes.
-_PROBE = """\
-import resource, sys
-usage = resource.getrusage(resource.RUSAGE_SELF)
-children = resource.getrusage(resource.RUSAGE_CHILDREN)
-seconds = sum(each.ru_utime + each.ru_stime for each in (usage, children))
-[seconds, usage.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)]"""
+# Run in a lesson's kernel at the end: its processor seconds and its peak gigabytes. On Linux
+# `ru_maxrss` begins at what the process that started the kernel held; VmHWM is the kernel's own.
+_PROBE = r"""
+import pathlib, re, resource
+usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+status = pathlib.Path("/proc/self/status")
+if status.exists():
+    peak = int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) / 2**20
+else:
+    peak = usage[0].ru_maxrss / 2**30  # macOS counts bytes
+[sum(each.ru_utime + each.ru_stime for each in usage), peak]"""
 _BEGIN_TABLE, _END_TABLE = "<!-- lessons: written by make notebooks -->", "<!-- end of lessons -->"
 
 
