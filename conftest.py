@@ -1,6 +1,9 @@
 """Settings of every pytest run that re-executes notebooks with `--nbval`."""
 
+import warnings
 from pathlib import Path
+
+import pytest
 
 # Sources of notebooks, not modules: `--doctest-modules` would import them.
 collect_ignore_glob = ["solutions/*.py"]
@@ -16,3 +19,23 @@ def pytest_configure(config):
             setattr(option, name, 120)
     # nbval takes a relative path from the current directory, wherever that is.
     option.nbval_sanitize_with = str(Path(__file__).with_name("tests") / "nbval_sanitize.cfg")
+
+
+@pytest.fixture(autouse=True)
+def short_examples(request):
+    """Let the docstring examples of the experiments train without a compiled step.
+
+    Such an example trains for a step or two; to trace the step takes four times as long as to run
+    it. What is trained for longer, in tests and lessons, is compiled.
+    """
+    item = request.node
+    if not isinstance(item, pytest.DoctestItem) or ".experiments." not in item.name:
+        yield
+        return
+    import tensorflow as tf
+
+    # TensorFlow says that tf.data goes on compiling, which is fine.
+    warnings.filterwarnings("ignore", message="Even though the `tf.config")
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
