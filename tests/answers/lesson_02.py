@@ -176,6 +176,9 @@ RESIDUAL_BLOCK = Answers(
         "no batch norm follows the second": _block(
             (_LAYERS, "self.conv2(ops.relu(self.norm1(self.conv1(x))))")
         ),
+        "each needs one of its own": _block(
+            (_LAYERS, "self.norm1(self.conv2(ops.relu(self.norm1(self.conv1(x)))))")
+        ),
         "leave batch norm's `training`": _block(
             (
                 _LAYERS,

@@ -158,7 +158,9 @@ def _steps_of(call):
                 step["filters"] = layer.filters
             if kind == "dense":
                 step["activation"] = layer.activation.__name__
-            if kind != "norm":
+            if kind == "norm":
+                step["layer"] = id(layer)
+            else:
                 step["weights"] = math.prod(layer.kernel.shape)
             steps.append(step)
         return outputs
@@ -241,6 +243,15 @@ def _after(steps, array):
     return outputs[0] if outputs else None
 
 
+def _share_norm(steps, convs):
+    """Whether one batch norm layer follows both convolutions."""
+    one, two = (
+        {s["layer"] for s in steps if s["kind"] == "norm" and same(s["inputs"], conv["outputs"])}
+        for conv in convs
+    )
+    return bool(one & two)
+
+
 def _is(inputs, array):
     """Whether a convolution's inputs are `array`, or `array` inside a border of zeros."""
     if not isinstance(inputs, np.ndarray) or inputs.ndim != array.ndim:
@@ -285,6 +296,8 @@ def _main_path(case, got):
         if any(same(s["inputs"], _relu(two["outputs"])) for s in steps):
             return "a ReLU stands between the second convolution and its batch norm.", z
         return "no batch norm follows the second convolution, before the addition.", z
+    if _share_norm(steps, convs):
+        return "one batch norm serves both convolutions; each needs one of its own.", z
     alone, together = (got["alone"] or {}).get("value"), got["value"]
     if isinstance(alone, np.ndarray) and not same(alone, together[:1], 1e-3):
         return (
