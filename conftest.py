@@ -23,15 +23,20 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def short_examples(request):
-    """Let the docstring examples of the experiments train without a compiled step.
-
-    Such an example trains for a step or two; to trace the step takes four times as long as to run
-    it. What is trained for longer, in tests and lessons, is compiled.
-    """
+    """Let docstring examples that train do it without a compiled step."""
     item = request.node
-    if not isinstance(item, pytest.DoctestItem) or ".experiments." not in item.name:
-        yield
-        return
+    trains = any(name in item.name for name in (".experiments.", ".transfer."))
+    if isinstance(item, pytest.DoctestItem) and trains:
+        request.getfixturevalue("eager")
+
+
+@pytest.fixture
+def eager():
+    """Train without a compiled step.
+
+    For a training of a few steps: to trace the step takes four times as long as to run it. What is
+    trained for longer, in tests and lessons, is compiled.
+    """
     import tensorflow as tf
 
     # TensorFlow says that tf.data goes on compiling, which is fine.
