@@ -20,6 +20,7 @@ from tests.helpers import (
 from utils import mobilenet_v2
 from utils.blocks import ConvBlock
 from utils.cost import count
+from utils.exercises import lesson_04
 from utils.mobilenet_v2 import ExpansionResidual, InvertedResidual, MobileNetV2, peak_bytes, widths
 from utils.weights import copy_in_order, from_keras_applications
 
@@ -154,6 +155,8 @@ def test_the_peak_of_the_network_is_that_of_a_block(size):
         peaks.append(peak_bytes(side, side, channels, filters, strides, expansion))
         side, channels = -(-side // strides), filters
     assert max(peaks) == peaks[1] == cost(size).peak_bytes
+    # The exercise of lesson 04 need not count a learner's network to know its peak.
+    assert lesson_04._plan((size, size, 3), 1.0)["peak"] == cost(size).peak_bytes
 
 
 def test_network_costs():

@@ -4,6 +4,21 @@ from tests.answers import Answers
 
 BALANCED_ACCURACY = Answers(
     wrong={
+        "the geometric mean": """
+def balanced_accuracy(labels, predictions):
+    recalls = [np.mean(predictions[labels == c] == c) for c in (0, 1)]
+    return (recalls[0] * recalls[1]) ** 0.5
+""",
+        "the F1 score": """
+def balanced_accuracy(labels, predictions):
+    found = np.sum(labels * predictions)
+    return 2 * found / (np.sum(labels) + np.sum(predictions))
+""",
+        "100 times too large": """
+def balanced_accuracy(labels, predictions):
+    recalls = [np.mean(predictions[labels == c] == c) for c in (0, 1)]
+    return 100 * sum(recalls) / 2
+""",
         "plain accuracy": """
 def balanced_accuracy(labels, predictions):
     return np.mean(labels == predictions)
@@ -33,7 +48,7 @@ def balanced_accuracy(labels, predictions):
     labels[:] = predictions
     return 1 / 0
 """,
-        "; expected 0.": """
+        "returned 1.0; expected 0.": """
 def balanced_accuracy(labels, predictions):
     labels[:] = predictions  # spoils the inputs, not what is right
     return 1.0
@@ -66,6 +81,21 @@ def balanced_accuracy(labels, predictions):
 
 CONV_OUTPUT_SIZE = Answers(
     wrong={
+        "count those of one row": """
+def conv_output_size(size, kernel, stride, padding):
+    side = -(-size // stride) if padding == "same" else (size - kernel) // stride + 1
+    return side**2
+""",
+        "wide on each side, not k": """
+def conv_output_size(size, kernel, stride, padding):
+    border = kernel if padding == "same" else 0
+    return (size + 2 * border - kernel) // stride + 1
+""",
+        "do not subtract it": """
+def conv_output_size(size, kernel, stride, padding):
+    border = kernel // 2 if padding == "same" else 0
+    return (size - 2 * border - kernel) // stride + 1
+""",
         "here it is 'valid'": """
 def conv_output_size(size, kernel, stride, padding):
     return -(-size // stride)
@@ -106,7 +136,7 @@ def conv_output_size(size, kernel, stride, padding):
 def conv_output_size(size, kernel, stride, padding):
     return math.ceil((size - kernel + 1) / stride)
 """,
-        "returned '": """
+        "return the number itself": """
 def conv_output_size(size, kernel, stride, padding):
     return str((size - kernel) // stride + 1)
 """,
@@ -157,6 +187,22 @@ def conv_output_size(size, kernel, stride, padding):
 
 CONV_PARAMS = Answers(
     wrong={
+        "are multiplied in twice": """
+def conv_params(kernel, channels, filters, bias):
+    return (kernel**2 * channels + bias) * channels * filters
+""",
+        "not one a kernel element": """
+def conv_params(kernel, channels, filters, bias):
+    return kernel**2 * (channels + bias) * filters
+""",
+        "multiply the sizes, do not add": """
+def conv_params(kernel, channels, filters, bias):
+    return kernel**2 + channels + filters + bias
+""",
+        "return the number itself": """
+def conv_params(kernel, channels, filters, bias):
+    return f"{kernel**2 * channels * filters + bias * filters}"
+""",
         "use k twice": """
 def conv_params(kernel, channels, filters, bias):
     return kernel * channels * filters + filters * bias

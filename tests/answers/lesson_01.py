@@ -4,6 +4,22 @@ from tests.answers import Answers
 
 POINTWISE_CONV = Answers(
     wrong={
+        "the bias is subtracted": """
+def pointwise_conv(x, kernel, bias):
+    return np.maximum(x @ kernel - bias, 0)
+""",
+        "keeps the positive sums": """
+def pointwise_conv(x, kernel, bias):
+    return np.minimum(x @ kernel + bias, 0)
+""",
+        "ReLU has no upper end": """
+def pointwise_conv(x, kernel, bias):
+    return np.clip(x @ kernel + bias, 0, 1)
+""",
+        "that is a sigmoid": """
+def pointwise_conv(x, kernel, bias):
+    return 1 / (1 + np.exp(-(x @ kernel + bias)))
+""",
         "the ReLU is missing": """
 def pointwise_conv(x, kernel, bias):
     return x @ kernel + bias
@@ -137,6 +153,15 @@ def _layer(build=_WEIGHTS, call="return self.activation(x @ self.kernel + self.b
 
 POINTWISE_LAYER = Answers(
     wrong={
+        "the bias is subtracted": _layer(
+            call="return self.activation(x @ self.kernel - self.bias)"
+        ),
+        "The kernel does not train": _layer(
+            _KERNEL.replace("self.filters)", "self.filters), trainable=False") + "; " + _BIAS
+        ),
+        "Expected a bias of shape": _layer(
+            _KERNEL + "; " + _BIAS.replace("(self.filters,)", "(1,)")
+        ),
         "No trainable weights": _layer("pass", "return self.activation(x)"),
         "Expected a kernel of shape": _layer(
             'self.kernel = self.add_weight(name="kernel", shape=(3, 3, channels, self.filters))\n'
@@ -226,6 +251,34 @@ def PointwiseConv2D(filters, activation=None):
 
 BOTTLENECK_MACS = Answers(
     wrong={
+        "counts once, not twice": """
+def bottleneck_macs(height, width, channels, reduce, kernel, filters):
+    positions, area = 2 * height * width, kernel * kernel
+    if reduce is None:
+        return positions * area * channels * filters
+    return positions * (channels * reduce + area * reduce * filters)
+""",
+        "is 1×1, not k×k": """
+def bottleneck_macs(height, width, channels, reduce, kernel, filters):
+    positions, area = height * width, kernel * kernel
+    if reduce is None:
+        return positions * area * channels * filters
+    return positions * area * (channels * reduce + reduce * filters)
+""",
+        "the 1×1 convolution comes first": """
+def bottleneck_macs(height, width, channels, reduce, kernel, filters):
+    positions, area = height * width, kernel * kernel
+    if reduce is None:
+        return positions * area * channels * filters
+    return positions * (area * channels * reduce + reduce * filters)
+""",
+        "so it does not count": """
+def bottleneck_macs(height, width, channels, reduce, kernel, filters):
+    positions, area = height * width, kernel * kernel
+    if reduce is None:
+        return positions * area * channels * filters
+    return positions * (channels * reduce + area * reduce * filters + filters)
+""",
         "the 1×1 convolution is not free": """
 def bottleneck_macs(height, width, channels, reduce, kernel, filters):
     return height * width * kernel * kernel * (reduce or channels) * filters

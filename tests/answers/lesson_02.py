@@ -4,6 +4,22 @@ from tests.answers import Answers
 
 RESIDUAL_FORWARD = Answers(
     wrong={
+        "the paths are multiplied": """
+def residual_forward(a, W1, b1, W2, b2, Ws=None):
+    z = np.maximum(a @ W1 + b1, 0) @ W2 + b2
+    shortcut = a if Ws is None else a @ Ws
+    return np.maximum(z * shortcut, 0)
+""",
+        "the shortcut is subtracted": """
+def residual_forward(a, W1, b1, W2, b2, Ws=None):
+    z = np.maximum(a @ W1 + b1, 0) @ W2 + b2
+    shortcut = a if Ws is None else a @ Ws
+    return np.maximum(z - shortcut, 0)
+""",
+        "is the shortcut a @ Ws here?": """
+def residual_forward(a, W1, b1, W2, b2, Ws=None):
+    return np.maximum(np.maximum(a @ W1 + b1, 0) @ W2 + b2 + a, 0)
+""",
         "the shortcut is missing": """
 def residual_forward(a, W1, b1, W2, b2, Ws=None):
     hidden = np.maximum(a @ W1 + b1, 0)
@@ -165,6 +181,12 @@ _SECOND = "keras.layers.Conv2D(filters, 3, padding"
 RESIDUAL_BLOCK = Answers(
     slow=True,
     wrong={
+        "the two paths are multiplied": _block(
+            (_ADDITION, "ops.relu(self.two_layers(x) * self.around(x))")
+        ),
+        "one path is subtracted": _block(
+            (_ADDITION, "ops.relu(self.two_layers(x) - self.around(x))")
+        ),
         "the addition comes before it": _block(
             (_ADDITION, "ops.relu(self.two_layers(x)) + self.around(x)")
         ),
@@ -310,6 +332,18 @@ class ResidualBlock(keras.layers.Layer):
 START_AS_IDENTITY = Answers(
     slow=True,
     wrong={
+        "that is the sum": """
+def start_as_identity(block, x):
+    gamma = [w for w in block.trainable_weights if w.name == "gamma"][-1]
+    gamma.assign(ops.zeros_like(gamma))
+    return float(ops.sum(ops.abs(block(x) - x)))
+""",
+        "subtract x first": """
+def start_as_identity(block, x):
+    gamma = [w for w in block.trainable_weights if w.name == "gamma"][-1]
+    gamma.assign(ops.zeros_like(gamma))
+    return float(ops.max(block(x)))
+""",
         "gamma of an earlier batch norm": """
 def start_as_identity(block, x):
     gammas = [w for w in block.trainable_weights if w.name == "gamma"]

@@ -80,7 +80,7 @@ FIRE_MODULE = Answers(
             ("squeezed = self.squeeze(x)", "squeezed = self.squeeze(x); self.three(squeezed)"),
         ),
         "the layer returned no tensor": _changed(_FIRE, ("return ops", "ops")),
-        "is no Keras layer but": """
+        "no Keras layer but": """
 def FireModule(squeeze, expand_1x1, expand_3x3):
     return lambda x: x
 """,
@@ -500,7 +500,7 @@ FEWEST_TOWERS = Answers(
 def fewest_towers(height, width, channels, filters, max_macs):
     return 1
 """,
-        "expected ": """
+        "return the number itself": """
 def fewest_towers(height, width, channels, filters, max_macs):
     return "one for each channel"
 """,

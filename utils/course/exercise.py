@@ -313,6 +313,24 @@ def say(value) -> str:
     return text if len(text) <= 80 else text[:80] + " …"
 
 
+def first_problem(*problems: str) -> str:
+    """Return the first problem that is not empty, or "".
+
+    >>> first_problem("", "no bias", "no stride")
+    'no bias'
+    """
+    return next((problem for problem in problems if problem), "")
+
+
+def graded(name: str, points: float, problem: str) -> Part:
+    """Give a part its points if there is no problem, else the problem as its message.
+
+    >>> graded("shape", 0.5, "").earned, graded("shape", 0.5, "one too many").earned
+    (0.5, 0)
+    """
+    return Part(name, points, 0 if problem else points, problem)
+
+
 @dataclass(frozen=True)
 class Case:
     """One call of a learner's code beside what it should return.
@@ -367,7 +385,19 @@ def mismatch(case: Case, tolerance: float = 1e-4) -> str:
         far = float(np.max(np.abs(value.astype("float64") - expected)))
         where = "not a number in places" if np.isnan(far) else f"off by up to {far:.3g}"
         return f"{case.call}: the shape is right, the values are {where}."
-    return f"{case.call} returned {say(value)}; expected {say(expected)}."
+    if isinstance(value, str) and isinstance(expected, int | float):
+        return f"{case.call} returned the text {say(value)}; return the number itself."
+    return f"{case.call} returned {say(value)}; expected {say(expected)}{_times(value, expected)}."
+
+
+def _times(value, expected):
+    """How many times a number is too large or too small, if that is a whole number."""
+    if not all(isinstance(each, int | float) and each for each in (value, expected)):
+        return ""
+    for ratio, wrong in ((value / expected, "large"), (expected / value, "small")):
+        if 2 <= ratio < 1e6 and abs(ratio - round(ratio)) < 1e-9 * ratio:
+            return f": yours is {round(ratio)} times too {wrong}"
+    return ""
 
 
 def same(value, expected, tolerance: float = 1e-4) -> bool:

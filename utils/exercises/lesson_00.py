@@ -45,6 +45,7 @@ def _judge_size(inputs, seen):
                 other = _size(n, k, s, "valid" if padding == "same" else "same")
                 mistakes = [
                     (other, f"that is the size for the other padding; here it is {padding!r}."),
+                    (right**2, "that is all positions of the image; count those of one row."),
                 ]
                 if padding == "valid":
                     mistakes += [
@@ -59,6 +60,15 @@ def _judge_size(inputs, seen):
                         (n // s, "with 'same' padding a last, partial step counts: round up."),
                         (n // s + 1, "n // s + 1 is one too many where the stride divides n."),
                         (n, "with 'same' padding the stride still shrinks the output."),
+                        (
+                            (n + k) // s + 1,
+                            "the border is ⌊k/2⌋ pixels wide on each side, not k; or think of "
+                            "⌈n / s⌉.",
+                        ),
+                        (
+                            (n - 2 * (k // 2) - k) // s + 1,
+                            "padding makes the image larger: add the border, do not subtract it.",
+                        ),
                     ]
                 yield Case(
                     f'conv_output_size({n}, {k}, {s}, "{padding}")', got, right, tuple(mistakes)
@@ -97,6 +107,9 @@ def _judge_params(inputs, seen):
                     (k * k * c * f, "with a bias, each filter has one more parameter."),
                     (k * k * c * f + 1, "there is one bias for each filter."),
                     (k * k * c * f + f, "without a bias, only the kernels count."),
+                    ((k * k * c + bias) * c * f, "the input channels are multiplied in twice."),
+                    (k * k * (c + 1) * f, "a filter has one bias, not one a kernel element."),
+                    (k * k + c + f + bias, "multiply the sizes, do not add them."),
                 )
                 yield Case(
                     f"conv_params({k}, {c}, {f}, {bias})", got, k * k * c * f + f * bias, mistakes
@@ -256,6 +269,9 @@ def _judge_scale(inputs, seen):
             Case("a fresh Scale() on vectors (B, C)", seen["vectors"], inputs["vector"]),
         ],
     )
+    if shapes != [(channels,)]:
+        message = "Not looked at: get the weight right first."
+        return [weight, start, Part(names[2], 0.5, 0, message)]
     scale = inputs["scale"]
     message = mismatch(
         Case(
@@ -310,6 +326,14 @@ def _judge_balanced(inputs, seen):
                     "that divides by what was predicted; recall divides by what is true.",
                 ),
                 (float(recall + specificity), "that is the sum of both recalls; take their mean."),
+                (
+                    float(np.sqrt(recall * specificity)),
+                    "that is the geometric mean: add the recalls and divide by 2.",
+                ),
+                (
+                    float(2 * recall / (1 + np.mean(predicted) / np.mean(true))),
+                    "that is the F1 score, which leaves out how many functional cells are found.",
+                ),
             )
             yield Case(call, got, right, mistakes)
 

@@ -40,6 +40,7 @@ def _trainable(box, layer):
         values = [weight.numpy() for weight in layer.trainable_weights]
         return {
             "shapes": [tuple(value.shape) for value in values],
+            "fixed": [tuple(weight.shape) for weight in layer.non_trainable_weights],
             "constant": any(v.size > 1 and v.ndim > 1 and np.ptp(v) == 0 for v in values),
         }
 
@@ -149,6 +150,13 @@ def _judge_conv(inputs, seen):
                 (_relu(x @ kernel) + bias, "the bias comes before the ReLU, not after it."),
                 (_relu(x) @ kernel + bias, "the ReLU acts on the sum, not on the input."),
                 (np.abs(x @ kernel + bias), "ReLU sets negative sums to 0, it keeps no size."),
+                (_relu(x @ kernel - bias), "the bias is subtracted: add it."),
+                (np.minimum(x @ kernel + bias, 0), "ReLU keeps the positive sums, not the others."),
+                (
+                    np.clip(x @ kernel + bias, 0, 1),
+                    "ReLU has no upper end: only negatives are cut.",
+                ),
+                (1 / (1 + np.exp(-x @ kernel - bias)), "that is a sigmoid; ReLU is max(z, 0)."),
             )
             yield Case(call(x, kernel), got, _relu(x @ kernel + bias), mistakes)
 
@@ -231,6 +239,7 @@ def _judge_pointwise(inputs, seen):
             right = x @ kernel + bias
             mistakes = (
                 (x @ kernel, "the bias is made and never added: add it in `call`."),
+                (x @ kernel - bias, "the bias is subtracted: add it."),
                 (_relu(right), "with `activation=None` there is no ReLU: negative sums stay."),
                 (right.transpose(0, 2, 1, 3), "rows and columns are swapped."),
                 (right.mean((1, 2)), "the mean over all positions is taken; each one stays."),
@@ -266,6 +275,9 @@ def _pointwise_weights(inputs, weights):
             has_bias,
         )
     if not kernels:
+        fixed = [tuple(size for size in shape if size > 1) for shape in weights["fixed"]]
+        if (channels, filters) in fixed:
+            return "The kernel does not train: make it without `trainable=False`.", has_bias
         got = " and ".join(map(str, shapes))
         return f"Expected a kernel of shape ({channels}, {filters}) {here}, got {got}.", has_bias
     if not has_bias and (channels,) in plain:
@@ -274,6 +286,9 @@ def _pointwise_weights(inputs, weights):
             has_bias,
         )
     if not has_bias:
+        got = [s for s, bare in zip(shapes, plain, strict=True) if bare not in kernels]
+        if got:
+            return f"Expected a bias of shape ({filters},) {here}, got {got[0]}.", has_bias
         return f"The bias is missing {here}: one number a filter, shape ({filters},).", has_bias
     if len(shapes) > 2:
         return f"{len(shapes)} weights; a kernel and a bias are enough.", has_bias
@@ -312,6 +327,7 @@ def _judge_macs(inputs, seen):
                     (area * c * f, "that is the work at one position: use height and width."),
                     (positions * area * f, "without a bottleneck each filter reads all channels."),
                     (h * h * area * c * f, "height and width differ: use both."),
+                    (2 * direct, "one multiply-add counts once, not twice."),
                 )
                 yield Case(call, got, direct, mistakes)
                 continue
@@ -332,6 +348,16 @@ def _judge_macs(inputs, seen):
                     "the 1×1 convolution works at every position too.",
                 ),
                 (h * h * (squeeze + convolve), "height and width differ: use both."),
+                (2 * positions * (squeeze + convolve), "one multiply-add counts once, not twice."),
+                (positions * area * (c * r + r * f), "the squeezing convolution is 1×1, not k×k."),
+                (
+                    positions * (area * c * r + r * f),
+                    "the 1×1 convolution comes first, and the k×k one reads `reduce` channels.",
+                ),
+                (
+                    positions * (squeeze + convolve + f),
+                    "a bias is an addition without a multiplication, so it does not count.",
+                ),
             )
             yield Case(call, got, positions * (squeeze + convolve), mistakes)
 

@@ -4,22 +4,15 @@ import math
 
 import numpy as np
 
-from utils.course.exercise import Case, Exercise, Part, mismatch, part, same, say
+from utils.course.exercise import Case, Exercise, first_problem, graded, mismatch, part, same, say
 from utils.course.plain import plain
+from utils.course.watch import observe, watch
 
 LESSON = "02_residual_blocks"
 
 
 def _relu(x):
     return np.maximum(x, 0)
-
-
-def _first(*problems):
-    return next((problem for problem in problems if problem), "")
-
-
-def _graded(name, points, problem):
-    return Part(name, points, 0 if problem else points, problem)
 
 
 # residual_forward ---------------------------------------------------------------------------
@@ -57,6 +50,8 @@ def _judge_forward(inputs, seen):
             still = "with zero weights a block returns its input; yours returns 0."
             mistakes = [
                 (0 * a, still),
+                (_relu(z2 * s), "the paths are multiplied; add them."),
+                (_relu(z2 - s), "the shortcut is subtracted; add it."),
                 (_relu(z2), "the shortcut is missing: add it to z[l+2] before the last ReLU."),
                 (_relu(z2) + s, early),
                 (_relu(_relu(z2) + s), early),
@@ -82,6 +77,8 @@ def _judge_forward(inputs, seen):
                         "the shortcut starts at the block's input a[l], not at a[l+1].",
                     )
                 )
+            if Ws and "broadcast" in got.get("error", ""):
+                got = {"error": "shapes that do not fit: is the shortcut a @ Ws here?"}
             yield Case(call, got, _relu(z2 + s), tuple(mistakes))
 
     return [
@@ -120,68 +117,7 @@ def _probe_block(box, answer, inputs):
 
 
 def _probe_case(box, answer, shortcut, x, filters, strides, seed):
-    made = box.run(answer, filters, strides=strides, shortcut=shortcut)
-    if "error" in made:
-        return {"error": made["error"], "steps": []}
-    layer = made["value"]
-    built, steps = _steps_of(lambda: box.run(layer, x))
-    if "error" in built:
-        return {"error": built["error"], "steps": steps}
-    randomised = box.run(_randomise, layer, seed)
-    if "error" in randomised:
-        return {"error": randomised["error"], "steps": steps}
-    seen, steps = _steps_of(lambda: box.call(layer, x))
-    alone = box.call(layer, x[:1]) if shortcut == "identity" else None
-    kernels = [w for w in layer.trainable_weights if len(w.shape) == 4]
-    return {**seen, "steps": steps, "alone": alone, "kernels": len(kernels)}
-
-
-def _steps_of(call):
-    """Run `call`; return its value with what the convolutions, norms and dense layers did."""
-    import keras
-
-    kinds = {
-        "conv": keras.layers.Conv2D,
-        "norm": keras.layers.BatchNormalization,
-        "dense": keras.layers.Dense,
-    }
-    steps = []
-    original = keras.layers.Layer.__call__
-
-    def record(layer, *args, **kwargs):
-        outputs = original(layer, *args, **kwargs)
-        kind = next((name for name, kind in kinds.items() if isinstance(layer, kind)), None)
-        if kind and args:
-            step = {"kind": kind, "inputs": plain(args[0]), "outputs": plain(outputs)}
-            if kind == "conv":
-                step |= {"kernel": max(layer.kernel_size), "strides": max(layer.strides)}
-                step["filters"] = layer.filters
-            if kind == "dense":
-                step["activation"] = layer.activation.__name__
-            if kind == "norm":
-                step["layer"] = id(layer)
-            else:
-                step["weights"] = math.prod(layer.kernel.shape)
-            steps.append(step)
-        return outputs
-
-    keras.layers.Layer.__call__ = record
-    try:
-        return call(), steps
-    finally:
-        keras.layers.Layer.__call__ = original
-
-
-def _randomise(layer, seed):
-    rng = np.random.default_rng(seed)
-    for weight in layer.weights:
-        role = weight.path.split("/")[-1]
-        if role in ("gamma", "moving_variance"):
-            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
-        elif len(weight.shape) == 4:
-            weight.assign(rng.normal(0, 1 / math.sqrt(np.prod(weight.shape[:3])), weight.shape))
-        else:
-            weight.assign(rng.normal(0, 0.5, weight.shape))
+    return observe(box, lambda: answer(filters, strides=strides, shortcut=shortcut), x, seed)
 
 
 def _judge_block(inputs, seen):
@@ -201,11 +137,15 @@ def _judge_block(inputs, seen):
     if not main:
         main = problems["identity"]
     return [
-        _graded("the two layers", 1, _first(*main)),
-        _graded("shortcut 'identity'", 0.75, _first(*problems["identity"])),
-        _graded("shortcut 'projection'", 0.75, _first(*problems["projection"])),
-        _graded("shortcut 'zero_pad'", 0.5, _first(*problems["zero_pad"])),
+        graded("the two layers", 1, first_problem(*main)),
+        graded("shortcut 'identity'", 0.75, first_problem(*problems["identity"])),
+        graded("shortcut 'projection'", 0.75, first_problem(*problems["projection"])),
+        graded("shortcut 'zero_pad'", 0.5, first_problem(*problems["zero_pad"])),
     ]
+
+
+def _kernels(got):
+    return sum(weight.ndim == 4 for weight in got["weights"])
 
 
 def _convolutions(steps):
@@ -276,7 +216,7 @@ def _main_path(case, got):
         found = ", ".join(f"{c['kernel']}×{c['kernel']}" for c in convs) or "none"
         return f"expected two 3×3 Conv2D layers from keras.layers, found {found}.", z
     one, two = convs
-    if got["kernels"] < 2:
+    if _kernels(got) < 2:
         return "the layers are made anew at each call; make them in __init__ or build.", z
     if [c["filters"] for c in convs] != [filters, filters]:
         counts = " and ".join(str(c["filters"]) for c in convs)
@@ -298,7 +238,7 @@ def _main_path(case, got):
         return "no batch norm follows the second convolution, before the addition.", z
     if _share_norm(steps, convs):
         return "one batch norm serves both convolutions; each needs one of its own.", z
-    alone, together = (got["alone"] or {}).get("value"), got["value"]
+    alone, together = got["alone"], got["value"]
     if isinstance(alone, np.ndarray) and not same(alone, together[:1], 1e-3):
         return (
             "an image's output depends on the other images of its batch: "
@@ -320,7 +260,7 @@ def _shortcut(case, got, z):
     rights, wrongs = _candidates(case, got["steps"])
     if any(same(y, _relu(z + right), 1e-3) for right in rights):
         _, pointwise = _convolutions(got["steps"])
-        if case["shortcut"] == "zero_pad" and got["kernels"] > 2:
+        if case["shortcut"] == "zero_pad" and _kernels(got) > 2:
             return "zero padding learns nothing; your shortcut has a kernel."
         if case["shortcut"] == "identity" and pointwise:
             return "the identity needs no 1×1 convolution."
@@ -331,6 +271,8 @@ def _shortcut(case, got, z):
             (z + shortcut, "no ReLU after the addition."),
             (_relu(_relu(z) + shortcut), "a ReLU before the addition is too many; one follows it."),
             (_relu(z + _relu(shortcut)), "the shortcut has a ReLU of its own; add it as it is."),
+            (_relu(z * shortcut), "the two paths are multiplied; add them."),
+            (_relu(z - shortcut), "one path is subtracted from the other; add them."),
         )
         for wrong, message in mistakes:
             if same(y, wrong, 1e-3):
@@ -453,13 +395,18 @@ def _judge_start(inputs, seen):
                         float(np.mean(_relu(x) - x)),
                         "that is the mean; return the largest difference.",
                     ),
+                    (
+                        float(np.sum(_relu(x) - x)),
+                        "that is the sum; return the largest difference.",
+                    ),
                 )
             )
+            mistakes += ((float(np.max(x)), "that is the largest number; subtract x first."),)
             kind = "x ≥ 0" if negative <= 0 else "x with negative values"
             proof.append(mismatch(Case(f"{block}, {kind}", result, error, mistakes)))
     return [
-        _graded("gamma of the last batch norm", 0.5, _first(*gamma)),
-        _graded("the proof", 0.5, _first(*proof)),
+        graded("gamma of the last batch norm", 0.5, first_problem(*gamma)),
+        graded("the proof", 0.5, first_problem(*proof)),
     ]
 
 
@@ -560,7 +507,7 @@ def _probe_design(box, answer, inputs):
     for weight in model.trainable_weights:
         if weight.shape[:2] == (3, 3) and weight.shape[2] != inputs["shape"][-1]:
             weight.assign(np.zeros(weight.shape))
-    outputs, steps = _steps_of(lambda: box.call(model, inputs["images"]))
+    outputs, steps = watch(lambda: box.call(model, inputs["images"]))
     return {"outputs": outputs, "steps": steps}
 
 
@@ -578,7 +525,7 @@ def _judge_design(inputs, seen):
     problems = [stopped] + ["Not looked at: see above."] * 4
     if not stopped:
         problems = _design_problems(inputs, seen)
-    return [_graded(*part) for part in zip(names, points, problems, strict=True)]
+    return [graded(*part) for part in zip(names, points, problems, strict=True)]
 
 
 def _design_problems(inputs, seen):

@@ -4,18 +4,11 @@ import itertools
 
 import numpy as np
 
-from utils.course.exercise import Case, Exercise, Part, mismatch, part, same
+from utils.course.exercise import Case, Exercise, Part, first_problem, graded, mismatch, part, same
 from utils.course.plain import plain
+from utils.course.watch import randomise
 
 LESSON = "03_mobilenet_v1"
-
-
-def _graded(name, points, problem):
-    return Part(name, points, 0 if problem else points, problem)
-
-
-def _first(*problems):
-    return next((problem for problem in problems if problem), "")
 
 
 def _probe_cases(box, answer, inputs):
@@ -161,7 +154,7 @@ def _probe_layer_case(box, answer, x, filters, strides, seed):
     built = box.run(layer, x)
     if "error" in built:
         return built
-    randomised = box.run(_randomise, layer, seed)
+    randomised = box.run(randomise, layer, seed, gain=2)
     if "error" in randomised:
         return {"error": "an object that is no Keras layer: is your class one?"}
     norms = [
@@ -175,18 +168,6 @@ def _probe_layer_case(box, answer, x, filters, strides, seed):
         "weights": [(w.path.split("/")[-1], plain(w.numpy())) for w in layer.weights],
         "epsilons": [(norm.moving_variance.shape[0], norm.epsilon) for norm in norms if norm.built],
     }
-
-
-def _randomise(layer, seed):
-    rng = np.random.default_rng(seed)
-    for weight in layer.weights:
-        role, shape = weight.path.split("/")[-1], tuple(weight.shape)
-        if role in ("gamma", "moving_variance"):
-            weight.assign(rng.uniform(0.5, 1.5, shape))
-        elif len(shape) == 4:
-            weight.assign(rng.normal(0, 0.7, shape))
-        else:
-            weight.assign(rng.normal(0, 0.5, shape))
 
 
 def _judge_layer(inputs, seen):
@@ -208,9 +189,9 @@ def _judge_layer(inputs, seen):
         problem = _value_problem(case, got, found)
         values.append(problem and call + problem)
     return [
-        _graded("the two kernels", 1, _first(*kernels)),
-        _graded("the output's shape", 0.5, _first(*shapes)),
-        _graded("the output", 1.5, _first(*values)),
+        graded("the two kernels", 1, first_problem(*kernels)),
+        graded("the output's shape", 0.5, first_problem(*shapes)),
+        graded("the output", 1.5, first_problem(*values)),
     ]
 
 
@@ -585,7 +566,7 @@ def _judge_pick(inputs, seen):
     return [
         part("the most accurate that fits", 1, cases("best")),
         part("budgets used up exactly", 0.5, cases("exact")),
-        _graded("nothing fits", 0.5, nothing),
+        graded("nothing fits", 0.5, nothing),
     ]
 
 

@@ -4,22 +4,15 @@ import math
 
 import numpy as np
 
-from utils.course.exercise import Case, Exercise, Part, part, same, say
+from utils.course.exercise import Case, Exercise, first_problem, graded, part, same, say
 from utils.course.plain import plain
+from utils.course.watch import observe, watch
 
 LESSON = "04_mobilenet_v2"
 
 
 def _relu6(x):
     return np.clip(x, 0, 6)
-
-
-def _first(*problems):
-    return next((problem for problem in problems if problem), "")
-
-
-def _graded(name, points, problem):
-    return Part(name, points, 0 if problem else points, problem)
 
 
 # relu_information_loss ----------------------------------------------------------------------
@@ -56,7 +49,7 @@ def _judge_loss(inputs, seen):
             if not isinstance(value, tuple | list) or len(value) != 2:
                 said = "nothing" if value is None else say(value)
                 problem = f"{call} returned {said}; expected two numbers."
-                return [_graded(name, 1, problem) for name in _LOSS_PARTS]
+                return [graded(name, 1, problem) for name in _LOSS_PARTS]
             parts = [{"value": each} for each in value]
         else:
             parts = [got, got]
@@ -224,67 +217,10 @@ def _probe_block(box, answer, inputs):
 
 
 def _probe_case(box, answer, x, filters, strides, expansion, seed):
-    made = box.run(answer, filters, strides=strides, expansion=expansion)
-    if "error" in made:
-        return {"error": made["error"], "steps": []}
-    layer = made["value"]
-    built, steps = _steps_of(lambda: box.run(layer, x))
-    if "error" in built:
-        return {"error": built["error"], "steps": steps}
-    randomised = box.run(_randomise, layer, seed)
-    if "error" in randomised:
-        return {"error": randomised["error"], "steps": steps}
-    seen, steps = _steps_of(lambda: box.call(layer, x))
-    if "error" in seen:
-        return {"error": seen["error"], "steps": steps}
-    kernels = [w for w in layer.trainable_weights if len(w.shape) == 4]
-    alone = box.call(layer, x[:1])
-    return {**seen, "steps": steps, "alone": alone, "kernels": len(kernels)}
-
-
-def _steps_of(call):
-    """Run `call`; return its value with what the convolutions and norms did."""
-    import keras
-
-    kinds = {
-        "depthwise": keras.layers.DepthwiseConv2D,
-        "conv": keras.layers.Conv2D,
-        "norm": keras.layers.BatchNormalization,
-    }
-    steps = []
-    original = keras.layers.Layer.__call__
-
-    def record(layer, *args, **kwargs):
-        outputs = original(layer, *args, **kwargs)
-        kind = next((name for name, kind in kinds.items() if isinstance(layer, kind)), None)
-        if kind and args:
-            step = {"kind": kind, "inputs": plain(args[0]), "outputs": plain(outputs)}
-            if kind != "norm":
-                step |= {"kernel": max(layer.kernel_size), "strides": max(layer.strides)}
-                step["activation"] = layer.activation.__name__
-                step["groups"] = getattr(layer, "groups", 1) if kind == "conv" else 0
-            steps.append(step)
-        return outputs
-
-    keras.layers.Layer.__call__ = record
-    try:
-        return call(), steps
-    finally:
-        keras.layers.Layer.__call__ = original
-
-
-def _randomise(layer, seed):
-    rng = np.random.default_rng(seed)
-    for weight in layer.weights:
-        role = weight.path.split("/")[-1]
-        if role in ("gamma", "moving_variance"):
-            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
-        elif len(weight.shape) == 4:
-            seen = weight.shape[:2] if "depthwise" in weight.path else weight.shape[:3]
-            # Large enough that many numbers pass 6, so that ReLU and ReLU6 differ.
-            weight.assign(rng.normal(0, 3 / math.sqrt(np.prod(seen)), weight.shape))
-        else:
-            weight.assign(rng.normal(0, 0.5, weight.shape))
+    # Large enough that many numbers pass 6, so that ReLU and ReLU6 differ.
+    return observe(
+        box, lambda: answer(filters, strides=strides, expansion=expansion), x, seed, gain=3
+    )
 
 
 _PARTS = ("expand", "depthwise", "linear projection", "shortcut")
@@ -298,7 +234,7 @@ def _judge_block(inputs, seen):
         call = f"InvertedResidual({arguments}) on ({height}, {width}, {channels}): "
         for name, problem in _block_problems(case, got).items():
             problems[name].append(problem and call + problem)
-    return [_graded(name, 0.75, _first(*problems[name])) for name in _PARTS]
+    return [graded(name, 0.75, first_problem(*problems[name])) for name in _PARTS]
 
 
 def _block_problems(case, got):
@@ -312,7 +248,8 @@ def _block_problems(case, got):
     convs = [step for step in steps if step["kind"] == "conv"]
     depthwise = [step for step in steps if step["kind"] == "depthwise"]
     expected = 2 if case["expansion"] == 1 else 3
-    if got["kernels"] < expected and len(convs) + len(depthwise) >= expected:
+    kernels = sum(weight.ndim == 4 for weight in got["weights"])
+    if kernels < expected and len(convs) + len(depthwise) >= expected:
         return dict.fromkeys(_PARTS, "the layers are made anew at each call; make them in `build`.")
     if len(depthwise) != 1 or any(step["kernel"] != 1 for step in convs):
         spatial = [step for step in convs if step["kernel"] != 1]
@@ -323,7 +260,7 @@ def _block_problems(case, got):
         )
     place = next(
         n
-        for n, step in enumerate(s for s in steps if s["kind"] != "norm")
+        for n, step in enumerate(s for s in steps if s["kind"] in ("conv", "depthwise"))
         if step["kind"] == "depthwise"
     )
     before, after = convs[:place], convs[place:]
@@ -451,7 +388,7 @@ def _shortcut_problem(case, got, z):
         return f"expected shape {expected}, got {y.shape}."
     if z is None or z.shape != y.shape:
         return "the output of the projection cannot be found; get that part right first."
-    alone = got["alone"].get("value")
+    alone = got["alone"]
     if isinstance(alone, np.ndarray) and not same(alone, y[:1], 1e-3):
         return (
             "an image's output depends on the other images of its batch: "
@@ -652,36 +589,42 @@ def _probe_design(box, answer, inputs):
 def _probe_network(box, answer, inputs):
     import keras
 
-    from utils.cost import count
-
     made = box.run(answer, inputs["shape"], inputs["classes"], inputs["max_bytes"])
     if "error" in made:
         return made
     model = made["value"]
     if not isinstance(model, keras.Model):
         return {"no_model": say(plain(model))}
-    counted = box.run(count, model)
-    if "error" in counted:
-        return {"error": counted["error"]}
-    cost = counted["value"]
-    kinds = {"Conv2D": "conv", "DepthwiseConv2D": "depthwise"}
-    rows = [row for row in cost.layers if row.kind in kinds]
+    kinds = {
+        keras.layers.Conv2D: "conv",
+        keras.layers.DepthwiseConv2D: "depthwise",
+        keras.layers.Dense: "dense",
+    }
+
+    def describe(layer, _, outputs):
+        kind = next((name for kind, name in kinds.items() if isinstance(layer, kind)), None)
+        return kind and (kind, layer, outputs.shape[1:])
+
+    called, layers = watch(lambda: box.call(model, inputs["images"][:1]), describe)
+    if "error" in called:
+        return {"outputs": called}
     # Without the kernels of the blocks that keep their shape, an image gets past these blocks
     # through shortcuts alone.
     plan = _plan(inputs["shape"], inputs["alpha"])
-    depthwise = [row.layer for row in rows if row.kind == "DepthwiseConv2D"]
+    depthwise = [layer for kind, layer, _ in layers if kind == "depthwise"]
     if len(depthwise) == len(plan["blocks"]):
         for layer, (_, kept) in zip(depthwise, plan["blocks"], strict=True):
             if kept:
                 layer.kernel.assign(np.zeros(layer.kernel.shape))
     return {
-        "convs": [(kinds[row.kind], row.output_shape, max(row.layer.kernel_size)) for row in rows],
-        "dense": [
-            (row.output_shape, row.layer.activation.__name__)
-            for row in cost.layers
-            if row.kind == "Dense"
+        "convs": [
+            (kind, shape, max(layer.kernel_size))
+            for kind, layer, shape in layers
+            if kind != "dense"
         ],
-        "peak": cost.peak_bytes,
+        "dense": [
+            (shape, layer.activation.__name__) for kind, layer, shape in layers if kind == "dense"
+        ],
         "outputs": box.call(model, inputs["images"]),
     }
 
@@ -692,7 +635,7 @@ _DESIGN = ("17 blocks", "shortcuts", "within the budget", "as wide as it allows"
 def _judge_design(inputs, seen):
     problems = [_network_problems(case, got) for case, got in zip(inputs, seen, strict=True)]
     return [
-        _graded(name, 0.5, _first(*of_part))
+        graded(name, 0.5, first_problem(*of_part))
         for name, of_part in zip(_DESIGN, zip(*problems, strict=True), strict=True)
     ]
 
@@ -724,9 +667,9 @@ def _design_problems(inputs, seen):
             "with the depthwise kernels at 0 in all blocks that keep their shape, two images get "
             "the same answer: one of these blocks has no shortcut."
         )
-    peak, most = seen["peak"], inputs["max_bytes"]
     if not alpha:
         return [blocks, shortcuts, shortcuts, shortcuts]
+    peak, most = _plan(inputs["shape"], alpha)["peak"], inputs["max_bytes"]
     if peak > most:
         problem = f"α = {alpha} has {peak:,} bytes alive at once, more than {most:,}."
         return [blocks, shortcuts, problem, problem]

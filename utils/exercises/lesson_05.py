@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from utils.course.exercise import Case, Exercise, Part, mismatch, part, same, say
-from utils.course.plain import plain
+from utils.course.exercise import Case, Exercise, first_problem, graded, mismatch, part, same
+from utils.course.watch import observe, step
 
 LESSON = "05_small_nets"
 
@@ -12,83 +12,24 @@ def _relu(x):
     return np.maximum(x, 0)
 
 
-def _first(*problems):
-    return next((problem for problem in problems if problem), "")
-
-
-def _graded(name, points, problem):
-    return Part(name, points, 0 if problem else points, problem)
-
-
 def _shuffled(x, groups):
     cut = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
     return np.swapaxes(cut, -1, -2).reshape(x.shape)
 
 
-def _layer_case(box, answer, arguments, x, seed):
-    """Make a layer, build it on `x`, give it random weights, and call it under observation."""
-    import keras
+def _step(layer, inputs, outputs):
+    if type(layer).__module__.startswith("utils."):
+        return {"kind": "borrowed", "name": type(layer).__name__}
+    return step(layer, inputs, outputs)
 
-    made = box.run(answer, *arguments)
-    if "error" in made:
-        return {"problem": f"stopped with {made['error']}"}
-    layer = made["value"]
-    if not isinstance(layer, keras.layers.Layer):
-        return {"problem": f"is no Keras layer but {say(plain(layer))}."}
-    built = box.call(layer, x)
-    if "error" in built:
-        return {"problem": f"stopped with {built['error']}"}
-    parts = [type(each) for each in layer._flatten_layers()]
-    borrowed = [each.__name__ for each in parts if each.__module__.startswith("utils.")]
+
+def _look(box, answer, case):
+    """Observe the learner's layer, which must not be the course's own inside."""
+    seen = observe(box, lambda: answer(*case["arguments"]), case["x"], case["seed"], describe=_step)
+    borrowed = [each["name"] for each in seen["steps"] if each["kind"] == "borrowed"]
     if borrowed:
-        return {"problem": f"uses the course's own `{borrowed[0]}`; write this part yourself."}
-    box.run(_randomise, layer, seed)
-    seen, steps = _steps_of(lambda: box.call(layer, x))
-    if "error" in seen:
-        return {"problem": f"stopped at its second call with {seen['error']}"}
-    weights = [weight.numpy() for weight in layer.trainable_weights]
-    return {**seen, "steps": steps, "weights": weights}
-
-
-def _randomise(layer, seed):
-    rng = np.random.default_rng(seed)
-    for weight in layer.weights:
-        role = weight.path.split("/")[-1]
-        if role in ("gamma", "moving_variance"):
-            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
-        elif len(weight.shape) > 1:
-            weight.assign(rng.normal(0, 1 / np.sqrt(np.prod(weight.shape[:-1])), weight.shape))
-        else:
-            weight.assign(rng.normal(0, 0.5, weight.shape))
-
-
-def _steps_of(call):
-    """Run `call`; return its value with what the convolutions and batch norms did."""
-    import keras
-
-    steps = []
-    original = keras.layers.Layer.__call__
-
-    def record(layer, *args, **kwargs):
-        outputs = original(layer, *args, **kwargs)
-        norm = isinstance(layer, keras.layers.BatchNormalization)
-        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-        if args and (norm or depthwise or isinstance(layer, keras.layers.Conv2D)):
-            step = {"norm": norm, "inputs": plain(args[0]), "outputs": plain(outputs)}
-            if not norm:
-                channels = args[0].shape[-1]
-                step |= {"kernel": max(layer.kernel_size), "strides": max(layer.strides)}
-                step["groups"] = channels if depthwise else layer.groups
-                step["filters"] = outputs.shape[-1]
-                step["activation"] = layer.activation.__name__
-            steps.append(step)
-        return outputs
-
-    keras.layers.Layer.__call__ = record
-    try:
-        return call(), steps
-    finally:
-        keras.layers.Layer.__call__ = original
+        return {"problem": f"uses the course's own `{borrowed[-1]}`; write this part yourself."}
+    return {"problem": f"stopped with {seen['error']}"} if "error" in seen else seen
 
 
 # fire_module --------------------------------------------------------------------------------
@@ -106,7 +47,7 @@ def _fire_inputs(rng):
 
 
 def _probe_fire(box, answer, inputs):
-    return _layer_case(box, answer, **inputs)
+    return _look(box, answer, inputs)
 
 
 def _judge_fire(inputs, seen):
@@ -122,7 +63,10 @@ def _judge_fire(inputs, seen):
             )
         elif "ncompatible" in seen["problem"]:
             hint = " The expansions are concatenated, not added."
-        problems = [f"{call} {seen['problem']}{hint}", *2 * ["Not looked at: see above."]]
+        problems = [
+            f"{call} {seen['problem']}{hint}",
+            *2 * ["Not looked at: see above."],
+        ]
     else:
         weights = _fire_weights(inputs, seen["weights"])
         y, expected = seen["value"], (*x.shape[:-1], one + three)
@@ -138,7 +82,7 @@ def _judge_fire(inputs, seen):
             f"{call}: {problem}" if problem and not problem.startswith("Not") else problem
             for problem in problems
         ]
-    return [_graded(*each) for each in zip(names, points, problems, strict=True)]
+    return [graded(*each) for each in zip(names, points, problems, strict=True)]
 
 
 def _fire_weights(inputs, weights):
@@ -328,7 +272,7 @@ def _unit_inputs(rng):
 
 
 def _probe_unit(box, answer, inputs):
-    return [_layer_case(box, answer, **case) for case in inputs]
+    return [_look(box, answer, case) for case in inputs]
 
 
 def _judge_unit(inputs, seen):
@@ -347,16 +291,16 @@ def _judge_unit(inputs, seen):
         shuffle.append(problems[1])
         ends.append(problems[2])
     return [
-        _graded("the three convolutions", 1, _first(*branch)),
-        _graded("the shuffle", 0.5, _first(*shuffle)),
-        _graded("stride 1", 0.75, ends[0]),
-        _graded("stride 2", 0.75, ends[1]),
+        graded("the three convolutions", 1, first_problem(*branch)),
+        graded("the shuffle", 0.5, first_problem(*shuffle)),
+        graded("stride 1", 0.75, ends[0]),
+        graded("stride 2", 0.75, ends[1]),
     ]
 
 
 def _after(steps, array):
     """The output of the batch norm that was called on `array`, or None."""
-    outputs = [s["outputs"] for s in steps if s["norm"] and same(s["inputs"], array)]
+    outputs = [s["outputs"] for s in steps if s["kind"] == "norm" and same(s["inputs"], array)]
     return outputs[0] if outputs else None
 
 
@@ -365,7 +309,7 @@ def _unit_problems(case, got):
     (filters, strides, groups), x = case["arguments"], case["x"]
     steps, middle = got["steps"], filters // 4
     later = "the three convolutions cannot be found; get that part right first."
-    convs = [step for step in steps if not step["norm"]]
+    convs = [step for step in steps if step["kind"] in ("conv", "depthwise")]
     if [conv["kernel"] for conv in convs] != [1, 3, 1]:
         found = ", ".join(f"{c['kernel']}×{c['kernel']}" for c in convs) or "none"
         return [
@@ -569,12 +513,14 @@ def _judge_towers(inputs, seen):
         return f"{call}: {value:g} towers take {macs:,} multiply-adds; {why}"
 
     problems = {
-        kind: _first(*(problem(c, got) for c, got in zip(inputs[kind], seen[kind], strict=True)))
+        kind: first_problem(
+            *(problem(c, got) for c, got in zip(inputs[kind], seen[kind], strict=True))
+        )
         for kind in ("ends", "between")
     }
     return [
-        _graded("one tower, and a tower for each channel", 1, problems["ends"]),
-        _graded("towers in between", 1, problems["between"]),
+        graded("one tower, and a tower for each channel", 1, problems["ends"]),
+        graded("towers in between", 1, problems["between"]),
     ]
 
 

@@ -2,19 +2,11 @@
 
 import numpy as np
 
-from utils.blocks import make_divisible
-from utils.course.exercise import Case, Exercise, Part, part, same, say
+from utils.course.exercise import Case, Exercise, first_problem, graded, part, same, say
 from utils.course.plain import plain
+from utils.course.watch import observe
 
 LESSON = "06_mobilenet_v3_v4"
-
-
-def _first(*problems):
-    return next((problem for problem in problems if problem), "")
-
-
-def _graded(name, points, problem):
-    return Part(name, points, 0 if problem else points, problem)
 
 
 def _relu(x):
@@ -80,80 +72,39 @@ def _judge_swish(inputs, seen):
 # What the exercises with layers share -------------------------------------------------------
 
 
-def _watched(call):
-    """Run `call`; return its value and, in order, the layers with weights that were called."""
+def _step(layer, _, outputs):
+    """Describe a layer with weights by what its output can be computed again from."""
     import keras
 
-    layers_ = keras.layers
-    steps = []
-    original = keras.layers.Layer.__call__
-
-    def record(layer, *args, **kwargs):
-        outputs = original(layer, *args, **kwargs)
-        step = None
-        if isinstance(layer, layers_.DepthwiseConv2D):
-            step = {"kind": "depthwise", "kernel": plain(layer.kernel)}
-        elif isinstance(layer, layers_.Conv2D):
-            kernel = plain(layer.kernel)
-            depthwise = layer.groups > 1 and kernel.shape[2] == 1
-            if depthwise:
-                kernel = kernel.transpose(0, 1, 3, 2)
-            step = {"kind": "depthwise" if depthwise else "conv", "kernel": kernel}
-        elif isinstance(layer, layers_.Dense):
-            step = {"kind": "conv", "kernel": plain(layer.kernel)[None, None]}
-        elif isinstance(layer, layers_.BatchNormalization):
-            named = ("gamma", "beta", "moving_mean", "moving_variance")
-            weights = {name: plain(getattr(layer, name)) for name in named}
-            step = {"kind": "norm", "epsilon": float(layer.epsilon), **weights}
-        if step is not None and step["kind"] != "norm":
-            step["strides"] = max(getattr(layer, "strides", (1,)))
-            step["bias"] = plain(layer.bias) if layer.use_bias else 0.0
-            # At a single position a layer belongs to squeeze-and-excite.
-            step["pooled"] = len(outputs.shape) == 2 or tuple(outputs.shape[1:3]) == (1, 1)
-        if step is not None:
-            steps.append(step)
-        return outputs
-
-    keras.layers.Layer.__call__ = record
-    try:
-        return call(), steps
-    finally:
-        keras.layers.Layer.__call__ = original
+    if not isinstance(outputs, np.ndarray):
+        return None
+    if isinstance(layer, keras.layers.BatchNormalization):
+        named = ("gamma", "beta", "moving_mean", "moving_variance")
+        weights = {name: plain(getattr(layer, name)) for name in named}
+        return {"kind": "norm", "epsilon": float(layer.epsilon), **weights}
+    kind = "conv"
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        kind, kernel = "depthwise", plain(layer.kernel)
+    elif isinstance(layer, keras.layers.Conv2D):
+        kernel = plain(layer.kernel)
+        if layer.groups > 1 and kernel.shape[2] == 1:
+            kind, kernel = "depthwise", kernel.transpose(0, 1, 3, 2)
+    elif isinstance(layer, keras.layers.Dense):
+        kernel = plain(layer.kernel)[None, None]
+    else:
+        return None
+    return {
+        "kind": kind,
+        "kernel": kernel,
+        "strides": max(getattr(layer, "strides", (1,))),
+        "bias": plain(layer.bias) if layer.use_bias else 0.0,
+        # At a single position a layer belongs to squeeze-and-excite.
+        "pooled": outputs.ndim == 2 or outputs.shape[1:3] == (1, 1),
+    }
 
 
-def _randomise(layer, seed):
-    rng = np.random.default_rng(seed)
-    for weight in layer.weights:
-        role = weight.path.split("/")[-1]
-        if role in ("gamma", "moving_variance"):
-            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
-        elif role.endswith("kernel"):
-            fan_in = np.prod(weight.shape[:-1])
-            if len(weight.shape) == 4 and weight.shape[-1] == 1:
-                fan_in = np.prod(weight.shape[:2])
-            weight.assign(rng.normal(0, np.sqrt(2 / fan_in), weight.shape))
-        else:
-            weight.assign(rng.normal(0, 0.5, weight.shape))
-
-
-def _look(box, make, x, seed):
-    """Build the learner's layer or model, give it random weights, and watch one call."""
-    made = box.run(make)
-    if "error" in made:
-        return {"error": made["error"]}
-    layer = made["value"]
-    if layer is None:
-        return {"error": "nothing returned"}
-    for prepare in (lambda: box.run(layer, x), lambda: box.run(_randomise, layer, seed)):
-        done = prepare()
-        if "error" in done:
-            return {"error": done["error"]}
-    seen, steps = _watched(lambda: box.call(layer, x))
-    if "error" in seen:
-        return {"error": seen["error"]}
-    alone = box.call(layer, x[:1])
-    learned = [plain(weight).size for weight in layer.trainable_weights]
-    return {**seen, "steps": steps, "alone": alone.get("value"), "learned": int(sum(learned))}
+def _look(box, make, case):
+    return observe(box, make, case["x"], case["seed"], gain=2**0.5, describe=_step)
 
 
 def _groups(steps):
@@ -298,7 +249,7 @@ def _batch_problem(got):
     y = got["value"]
     if not isinstance(y, np.ndarray):
         return f"expected a tensor, got {say(y)}: does your code end in `return`?"
-    if got["steps"] and not got["learned"]:
+    if got["steps"] and not got["weights"]:
         return "the layers are made anew at each call; make them in __init__ or build."
     alone = got["alone"]
     if isinstance(alone, np.ndarray) and not same(alone, y[:1], 1e-3):
@@ -328,10 +279,7 @@ def _excite_inputs(rng):
 
 
 def _probe_excite(box, answer, inputs):
-    return [
-        _look(box, lambda case=case: answer(case["squeezed"]), case["x"], case["seed"])
-        for case in inputs
-    ]
+    return [_look(box, lambda case=case: answer(case["squeezed"]), case) for case in inputs]
 
 
 def _judge_excite(inputs, seen):
@@ -348,8 +296,8 @@ def _judge_excite(inputs, seen):
         problem = _excite_gate_problem(case, got)
         gates.append(problem and call + problem)
     return [
-        _graded("the two layers", 1, _first(*layers)),
-        _graded("the gates", 1, _first(*gates)),
+        graded("the two layers", 1, first_problem(*layers)),
+        graded("the gates", 1, first_problem(*gates)),
     ]
 
 
@@ -369,7 +317,10 @@ def _excite_layers_problem(case, got):
         return "the layers work on every position; squeeze first: one mean for each channel."
     if any(np.ndim(group["bias"]) == 0 for group in groups):
         return "both layers have a bias; yours have none, or one of them."
-    if got["learned"] != 2 * channels * squeezed + squeezed + channels:
+    if (
+        sum(weight.size for weight in got["weights"])
+        != 2 * channels * squeezed + squeezed + channels
+    ):
         return (
             "the layers are made anew at each call, or some are never used; make the two that you "
             "need in __init__ or build."
@@ -444,7 +395,7 @@ def _probe_row(box, answer, inputs):
         y = answer(x, case["row"])
         return None if y is None else keras.Model(x, y)
 
-    return [_look(box, lambda case=case: make(case), case["x"], case["seed"]) for case in inputs]
+    return [_look(box, lambda case=case: make(case), case) for case in inputs]
 
 
 def _judge_row(inputs, seen):
@@ -462,14 +413,16 @@ def _judge_row(inputs, seen):
         ):
             problems.append(problem and call + problem)
     return [
-        _graded("layers and their sizes", 1, _first(*order)),
-        _graded("activations and gates", 1.25, _first(*values)),
-        _graded("the shortcut", 0.75, _first(*shortcuts)),
+        graded("layers and their sizes", 1, first_problem(*order)),
+        graded("activations and gates", 1.25, first_problem(*values)),
+        graded("the shortcut", 0.75, first_problem(*shortcuts)),
     ]
 
 
 def _row_problems(case, got):
     """One sentence for each part, empty where all is well."""
+    from utils.blocks import make_divisible  # here, since it imports Keras, which takes seconds
+
     x, (kernel, exp, out, squeeze, non_linearity, strides) = case["x"], case["row"]
     channels, groups = x.shape[-1], _groups(got["steps"])
     wanted = [("expand", 1, 1, exp)] * (exp != channels)
@@ -599,7 +552,7 @@ def _probe_universal(box, answer, inputs):
             middle_kernel=case["middle_kernel"],
         )
 
-    return [_look(box, lambda case=case: make(case), case["x"], case["seed"]) for case in inputs]
+    return [_look(box, lambda case=case: make(case), case) for case in inputs]
 
 
 _UNIVERSAL_FORMS = {
@@ -630,9 +583,9 @@ def _judge_universal(inputs, seen):
             forms[form].append(problem and call + problem)
         shortcuts.append(shortcut and call + shortcut)
     return [
-        *(_graded(form, 0.375, _first(*problems)) for form, problems in forms.items()),
-        _graded("stride 2", 0.5, _first(*strided)),
-        _graded("the shortcut", 0.5, _first(*shortcuts)),
+        *(graded(form, 0.375, first_problem(*problems)) for form, problems in forms.items()),
+        graded("stride 2", 0.5, first_problem(*strided)),
+        graded("the shortcut", 0.5, first_problem(*shortcuts)),
     ]
 
 
@@ -791,8 +744,8 @@ def _judge_pareto(inputs, seen):
         return [problem(p, got) for p, got in zip(inputs[kind], seen[kind], strict=True)]
 
     return [
-        _graded("the networks that nothing beats", 1, _first(*problems("clouds"))),
-        _graded("equal times and twins", 0.5, _first(*problems("ties"))),
+        graded("the networks that nothing beats", 1, first_problem(*problems("clouds"))),
+        graded("equal times and twins", 0.5, first_problem(*problems("ties"))),
     ]
 
 
