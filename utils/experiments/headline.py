@@ -2,7 +2,7 @@
 
 `RECIPE` is the one that the cross-validation of `utils.experiments.recipes` put first, and was
 frozen before the first look at the test cells. Five seeds learn the split `trainval`, 1,968 cells,
-and predict the split `test`, 656 cells. Two more seeds do the same on random splits of the same
+and predict the split `test`, 656 cells. One more seed does the same on a random split of the same
 sizes: a secondary result, since cells of one module may then lie in both parts, as they may in the
 published splits.
 
@@ -21,9 +21,9 @@ from utils.data import labels
 from utils.experiments import recipes, solar
 
 SEEDS = (0, 1, 2, 3, 4)
-RANDOM_SPLITS = (100, 101)
+RANDOM_SPLITS = (100,)
 RECIPE = "160, then 224 px"
-TURNS = 8
+TURNS = 4
 ALL = "train+validation+test"
 
 # who: accuracy in percent, and on what
@@ -39,7 +39,7 @@ def jobs() -> list:
     """Return the settings of all runs.
 
     >>> len(jobs()), jobs()[0]["split"], jobs()[-1]["split"]
-    (7, 'committed', 'random')
+    (6, 'committed', 'random')
     """
     committed = [settings("committed", seed) for seed in SEEDS]
     return committed + [settings("random", seed) for seed in RANDOM_SPLITS]
