@@ -333,8 +333,8 @@ print(f"multiply-adds:   {cost.macs / 1e6:.1f} million for one cell")
 
 # %% [markdown]
 # There is no single "size" of a network. The last layers hold the parameters, the first layers
-# hold the activations, and the multiply-adds lie in between. A change that saves one of the three may do
-# nothing for the others; keep this picture in mind for every architecture that follows.
+# hold the activations, and the multiply-adds lie in between. A change that saves one of the three
+# may do nothing for the others; keep this picture in mind for every architecture that follows.
 
 # %% [markdown]
 # ## A Keras layer of your own
@@ -361,7 +361,7 @@ y = shift(np.zeros((1, 2, 2, 3), "float32"))
 print("output", tuple(y.shape), " weights", [tuple(w.shape) for w in shift.trainable_weights])
 
 # %% [markdown]
-# Take over two habits. A layer reads the number of channels from its input, so that it works
+# Two habits are worth copying. A layer reads the number of channels from its input, so that it works
 # anywhere. And it starts as the *identity*: adding 0 changes nothing, so that a new layer does
 # not disturb a network before it has learned.
 #
@@ -502,7 +502,7 @@ check("first_layer", first_layer)
 # convolution?</summary>
 #
 # Parameters stay the same, since a filter does not know how often it is used. Multiply-adds and activation
-# memory grow four times, once for each direction.
+# memory become four times as large: twice in each direction.
 # </details>
 #
 # <details><summary>3. Why is the time of a layer not its multiply-adds divided by the speed of the

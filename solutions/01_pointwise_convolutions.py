@@ -58,7 +58,7 @@ assert np.array_equal(filtered, 2 * picture)
 # ## One neuron, 36 positions
 #
 # Inside a network a tensor has many channels. Take 6×6×32: 36 positions, and at each of them a
-# *column* of 32 numbers $x_1, …, x_{32}$, one a channel. A filter spans all channels of its
+# *column* of 32 numbers $x_1, …, x_{32}$, one for each channel. A filter spans all channels of its
 # input, so a 1×1 filter has 32 weights $w_1, …, w_{32}$ here, and a bias $b$. At each position it
 # computes
 #
@@ -600,8 +600,8 @@ plots.show(
     figure,
     alt="Left: the Inception module 3a. The input goes into four branches: 1 by 1; 1 by 1 then 3 by "
     "3; 1 by 1 then 5 by 5; max pooling then 1 by 1; they are joined to 256 channels. Right: "
-    "bottlenecks halve nearly the 3 by 3 branch, from 173 to 101 million multiply-adds, and cut "
-    "the 5 by 5 branch from 120 to 12.",
+    "bottlenecks cut the 3 by 3 branch from 173 to 101 million multiply-adds, and the 5 by 5 branch "
+    "from 120 to 12.",
 )
 
 # %% [markdown]
@@ -722,7 +722,7 @@ print(f"the mean leaves {fewer:.0f} times fewer parameters")
 # %% [markdown]
 # With the mean there is one weight for each channel and class, wherever in the picture something is:
 # 49 times fewer parameters. Now compare the last two rows. In *network in network* a 1×1 convolution
-# makes one map a class, and the mean of that map is the score of the class. Averaging first and
+# makes one map for each class, and the mean of that map is the score of the class. Averaging first and
 # applying the same weights in a dense layer needs 49 times fewer multiply-adds. What does it do to
 # the scores?
 
@@ -918,7 +918,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Nobody told the networks where the defects are. They learned from one label a cell, and because the
+# Nobody told the networks where the defects are. They learned from one label for each cell, and because the
 # score is a mean over positions, each position has a score of its own. The maps are coarse, and they
 # show what the networks go by, which need not be damage: look at what is red in the false alarm. A
 # head that flattens its input hides that from you.
@@ -930,8 +930,8 @@ plots.show(
 # ## What to take away
 #
 # - A 1×1 convolution is a dense layer at every position. It mixes channels; it does not look around.
-# - Pooling sets height and width, 1×1 convolutions set the channels. With a ReLU, also a layer that
-#   keeps the channels adds something.
+# - Pooling sets height and width, 1×1 convolutions set the channels. With a ReLU, even a layer that
+#   keeps the number of channels adds something.
 # - A bottleneck before an expensive convolution costs little and cuts its multiply-adds in proportion
 #   to its width.
 # - Global average pooling replaces the weights at each position by none at all. It saves parameters

@@ -170,10 +170,10 @@ print("right at inference with m = 0.9, not yet with 0.99:", bool(final[0.9] > 0
 
 # %% [markdown]
 # Twice the same network. With the statistics of the batch both read the digits; with moving
-# statistics the second one fails, because these are still half-way from their start. So a network
-# that looks perfect in training and fails in validation is not always overfitted. For runs of a few
-# hundred steps choose a momentum of 0.9 in place of Keras' default, as the rest of this lesson
-# does. Networks that train for weeks can afford 0.999.
+# statistics the second one fails, because these are still half-way between their start and the
+# truth. So a network that looks perfect in training and fails in validation is not always
+# overfitted. For runs of a few hundred steps choose a momentum of 0.9 in place of Keras' default, as
+# the rest of this lesson does. Networks that train for weeks can afford 0.999.
 
 # %% [markdown]
 # ## Deeper should never be worse
@@ -296,7 +296,7 @@ print("the plain network's loss is more than twice as high:", behind > 2)
 # ### What the first step sees
 #
 # What is different, even before training? Here is, for each convolution from the input on, the size
-# of the loss' gradient with respect to its kernel: the Euclidean norm, at the first batch.
+# of the gradient of the loss with respect to its kernel: the Euclidean norm, at the first batch.
 
 # %%
 figure, axes = plots.canvas(1, 2, size=(9, 3.9), sharey=True)

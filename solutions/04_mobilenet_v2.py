@@ -652,10 +652,10 @@ for name in ("loss", "balanced_accuracy"):
 # epochs, and none of the four is good: lesson 08 shows what weights from ImageNet add.
 #
 # You need not take the file's word for it. Here is a short look on your machine: can each of the two
-# learn 256 cells by heart?
+# learn 128 cells by heart?
 
 # %% tags=["experiment"]
-few_cells, few_labels = solar.cells("train[:256]", bottlenecks.SIZE)
+few_cells, few_labels = solar.cells("train[:128]", bottlenecks.SIZE)
 by_heart = {}
 for variant in ("paper", "non-linear"):
     keras.utils.set_random_seed(0)
@@ -666,7 +666,7 @@ for variant in ("paper", "non-linear"):
         run_eagerly=True,  # so few steps are done before a graph of all layers is made
         jit_compile=False,
     )
-    run = network.fit(few_cells, few_labels, batch_size=64, epochs=3, verbose=0)
+    run = network.fit(few_cells, few_labels, batch_size=64, epochs=4, verbose=0)
     by_heart[variant] = run.history["loss"]
 
 # %% tags=["experiment", "nbval-ignore-output"]
@@ -674,7 +674,7 @@ for variant, losses in by_heart.items():
     print(f"{variant:12} training loss  {'  '.join(f'{loss:.2f}' for loss in losses)}")
 
 # %% tags=["experiment"]
-behind = by_heart["non-linear"][-1] > 1.3 * by_heart["paper"][-1]
+behind = by_heart["non-linear"][-1] > 2 * by_heart["paper"][-1]
 assert behind
 print("the non-linear network is far behind:", behind)
 

@@ -303,6 +303,7 @@ def learn(fire, seeds=(0, 1, 2), epochs=4, batch_size=64):
             schedule = keras.optimizers.schedules.CosineDecay(0.05, steps)
             loss = keras.losses.BinaryCrossentropy(from_logits=True)
             network.compile(keras.optimizers.SGD(schedule, 0.9), loss, jit_compile=False)
+            network.optimizer.build(network.trainable_variables)  # prepares the step once
         else:  # the same compiled network, from the start again
             network.set_weights(fresh.get_weights())
             for variable in network.optimizer.variables:
@@ -315,7 +316,7 @@ def learn(fire, seeds=(0, 1, 2), epochs=4, batch_size=64):
             class_weight={0: 0.5 / (1 - share), 1: 0.5 / share},
             verbose=0,
         )
-        logits = network.predict(new_cells, batch_size=len(new_cells), verbose=0)[:, 0]
+        logits = ops.convert_to_numpy(network(new_cells, training=False))[:, 0]
         results.append(balanced_accuracy((logits > 0).astype(int)))
         losses.append(run.history["loss"][-1])
     return results, losses
