@@ -3,12 +3,15 @@ import fcntl
 import functools
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import distributed
 import keras
 import numpy as np
 import pytest
@@ -16,12 +19,13 @@ import tensorflow as tf
 
 from utils import experiments
 from utils.data import load
-from utils.experiments import degradation
+from utils.experiments import cluster, degradation
 from utils.experiments.__main__ import known, main
 from utils.experiments.runner import Experiment, ExperimentError, architecture, digest, syntax
 from utils.residual import ResidualBlock
 
 PROJECT = Path(__file__).resolve().parent.parent
+PATH = (PROJECT, *os.environ.get("PYTHONPATH", "").split(os.pathsep))
 
 # Each job writes its seed and process to a log. With a file `gate` there is, seeds from 3 on wait
 # until it has gone.
@@ -37,8 +41,9 @@ def jobs():
 
 def run(settings):
     seed = settings["seed"]
+    threads = os.environ.get("TF_NUM_INTRAOP_THREADS")
     with open(HERE / "log", "a") as log:
-        log.write(f"{seed} {os.getpid()}\\n")
+        log.write(f"{seed} {os.getpid()} {threads}\\n")
     while seed >= 3 and (HERE / "gate").exists():
         time.sleep(0.01)
     if seed == 4 and (HERE / "bug").exists():
@@ -46,6 +51,10 @@ def run(settings):
     if (HERE / "slow").exists():
         time.sleep(0.2)
     if seed == 4 and (HERE / "kill").exists():
+        (HERE / "kill").unlink()
+        while (HERE / "toy.jsonl").read_bytes().count(b"\\n") < 4:
+            time.sleep(0.01)
+        time.sleep(0.2)
         os.kill(os.getpid(), 9)
     return {"square": seed**2}
 
@@ -76,6 +85,61 @@ def started(folder):
     """How often each seed was started."""
     seeds = [int(line.split()[0]) for line in (folder / "log").read_text().splitlines()]
     return [seeds.count(seed) for seed in range(6)]
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """The address of a Dask scheduler with two workers."""
+    quiet = {"silence_logs": "CRITICAL", "dashboard_address": ":0"}
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, **quiet
+    ) as cluster:
+        cluster.wait_for_workers(2)
+        yield cluster.scheduler_address
+
+
+@pytest.fixture
+def far_toy(toy, scheduler):
+    """The toy where the workers of the scheduler can import it, those that start later, too."""
+    folder = str(toy.folder)
+
+    class Finds(distributed.WorkerPlugin):
+        def setup(self, worker):
+            sys.path.insert(0, folder)
+            sys.modules.pop("toy", None)
+
+        def teardown(self, worker):
+            sys.path.remove(folder)
+
+    with distributed.Client(scheduler, set_as_default=False) as client:
+        client.register_plugin(Finds(), name="toy")
+        client.wait_for_workers(2)  # one that was killed is started again
+        yield toy
+        (toy.folder / "gate").unlink(missing_ok=True)
+        client.unregister_worker_plugin("toy")
+
+
+def command(folder, *arguments):
+    """Start the command in a process of its own, with the toy as its one experiment."""
+    # As a file, since workers import the main program again.
+    script = folder / "command.py"
+    script.write_text(
+        "import signal, sys; from pathlib import Path\n"
+        "from utils.experiments.__main__ import main\n"
+        "if __name__ == '__main__':\n"
+        # What a script starts in the background ignores Ctrl-C, and these tests may run there.
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "    here = Path(__file__).parent\n"
+        "    folders = {'results': here / 'results', 'cache': here}\n"
+        "    sys.exit(main(sys.argv[1:], {'toy': 'toy'}, **folders))\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, script, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *map(str, PATH)])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def wait_for(condition):
@@ -112,24 +176,7 @@ def test_result_has_jobs_seeds_versions_and_times(toy):
 def test_killed_run_loses_and_repeats_nothing(toy, end, code):
     (toy.folder / "gate").touch()
     journal = toy().journal
-    # As a file, since workers import the main program again.
-    script = toy.folder / "command.py"
-    script.write_text(
-        "import signal, sys; from pathlib import Path\n"
-        "from utils.experiments.__main__ import main\n"
-        "if __name__ == '__main__':\n"
-        # What a script starts in the background ignores Ctrl-C, and these tests may run there.
-        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "    here = Path(__file__).parent\n"
-        "    sys.exit(main([], {'toy': 'toy'}, results=here / 'results', cache=here))\n"
-    )
-    run = subprocess.Popen(
-        [sys.executable, script],
-        env={**os.environ, "PYTHONPATH": f"{PROJECT}:{toy.folder}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    run = command(toy.folder)
     try:
         wait_for(lambda: journal.exists() and journal.read_bytes().count(b"\n") == 3)
         wait_for(lambda: sum(started(toy.folder)) == 5)  # two workers, at seeds 3 and 4
@@ -160,10 +207,111 @@ def test_killed_worker_loses_and_repeats_nothing(toy):
     (toy.folder / "kill").touch()
     with pytest.raises(ExperimentError, match=r"^toy: a worker process was killed.* next run$"):
         toy().run(workers=1)
-    (toy.folder / "kill").unlink()
     toy().run(workers=1)
     assert started(toy.folder) == [1, 1, 1, 1, 2, 1]
     assert toy().why_stale() is None
+
+
+def test_cluster_does_the_jobs_with_one_thread(far_toy, scheduler):
+    folders = {"results": far_toy.folder / "results", "cache": far_toy.folder}
+    (far_toy.folder / "slow").touch()
+    assert main(["--scheduler", scheduler], {"toy": "toy"}, **folders) == 0
+    found = experiments.result("toy", far_toy.folder / "results")
+    assert found["summary"] == {"sum": 55}
+    assert found["workers"] == 2
+    lines = [line.split() for line in (far_toy.folder / "log").read_text().splitlines()]
+    assert sorted(seed for seed, _, _ in lines) == list("012345")
+    assert len({process for _, process, _ in lines}) == 2
+    assert {threads for _, _, threads in lines} == {"1"}
+
+
+def test_dead_worker_of_a_cluster_loses_and_repeats_nothing(far_toy, scheduler):
+    """Another one does the job that it was doing; what it had finished is not done again."""
+    (far_toy.folder / "kill").touch()
+    with cluster.connect(scheduler) as (executor, workers):
+        far_toy().run(executor, workers)
+    assert not (far_toy.folder / "kill").exists()
+    assert started(far_toy.folder) == [1, 1, 1, 1, 2, 1]
+    lines = (far_toy.folder / "log").read_text().splitlines()
+    assert {line.split()[2] for line in lines} == {"1"}
+    assert far_toy().why_stale() is None
+
+
+def test_killed_run_on_a_cluster_loses_and_repeats_nothing(far_toy, scheduler):
+    (far_toy.folder / "gate").touch()
+    journal = far_toy().journal
+    run = command(far_toy.folder, "--scheduler", scheduler)
+    try:
+        wait_for(lambda: journal.exists() and journal.read_bytes().count(b"\n") == 3)
+        wait_for(lambda: sum(started(far_toy.folder)) == 5)  # two workers, at seeds 3 and 4
+    finally:
+        run.kill()
+        run.communicate()
+    (far_toy.folder / "gate").unlink()
+    with cluster.connect(scheduler) as (executor, workers):
+        far_toy().run(executor, workers)
+    assert started(far_toy.folder) == [1, 1, 1, 2, 2, 1]
+    assert experiments.result("toy", far_toy.folder / "results")["summary"] == {"sum": 55}
+
+
+def test_failed_job_on_a_cluster_is_named(far_toy, scheduler, capsys):
+    folders = {"results": far_toy.folder / "results", "cache": far_toy.folder}
+    (far_toy.folder / "bug").touch()
+    assert main(["--scheduler", scheduler], {"toy": "toy"}, **folders) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: toy: the job {'seed': 4} failed with KeyError: 'bug'; "
+        "what is finished is kept for the next run"
+    )
+    (far_toy.folder / "bug").unlink()
+    assert len(far_toy().plan()[1]) >= 4  # the one under way when it failed, too
+    # The failure is not remembered, though the settings are the same.
+    assert main(["--scheduler", scheduler], {"toy": "toy"}, **folders) == 0
+    assert experiments.result("toy", far_toy.folder / "results")["summary"] == {"sum": 55}
+
+
+@pytest.mark.parametrize(
+    ("workers", "threads", "sentence"),
+    [
+        (0, 1, "it has no workers yet"),
+        (1, 2, "the worker .* has 2 threads for jobs; start it with --nthreads 1, "),
+        (1, 1, "the worker .* has TensorFlow running with other numbers of threads; start it"),
+    ],
+)
+def test_cluster_that_will_not_do(workers, threads, sentence, monkeypatch, capsys):
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    quiet = {"silence_logs": "CRITICAL", "dashboard_address": ":0"}
+    # Workers in this process, where TensorFlow has been imported.
+    with distributed.LocalCluster(
+        n_workers=workers, threads_per_worker=threads, processes=False, **quiet
+    ) as here:
+        assert main(["--scheduler", here.scheduler_address]) == 1
+    assert re.match(f"error: --scheduler=inproc.*: {sentence}", capsys.readouterr().err)
+
+
+def test_scheduler_that_does_not_answer(monkeypatch, capsys):
+    monkeypatch.setattr(cluster, "SECONDS", 0.5)
+    with socket.socket() as server:  # bound, and nobody listens
+        server.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        assert main(["--scheduler", address]) == 1
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.splitlines()[-1] == (
+        f"error: --scheduler={address}: no Dask scheduler answers there; "
+        "expected an address such as tcp://192.168.0.5:8786"
+    )
+
+
+def test_cluster_without_its_package(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.delitem(sys.modules, "utils.experiments.cluster")
+    monkeypatch.delattr(experiments, "cluster")
+    assert main(["--scheduler", "tcp://127.0.0.1:8786"]) == 1
+    assert capsys.readouterr().err == (
+        "error: --scheduler=tcp://127.0.0.1:8786: the package distributed is missing; "
+        f"install it with {sys.executable} -m pip install -r requirements-cluster.txt\n"
+    )
+    assert (PROJECT / "requirements-cluster.txt").exists()
 
 
 def test_failed_job_ends_the_run(toy):

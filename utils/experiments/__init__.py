@@ -1,7 +1,7 @@
 """Experiments whose results the lessons plot: what takes minutes, several seeds, or both.
 
-Each module beside this one is an experiment, save `runner`, which runs them, and `solar`, a
-training recipe that some share. It has
+Each module beside this one is an experiment, save `runner`, which runs them, `cluster`, which lets
+other machines do so, and `solar`, a training recipe that some share. It has
 
 - `jobs()`, a list of settings, dictionaries of plain data, the longest job first;
 - `run(settings)`, which does one job and returns plain data;
@@ -11,6 +11,7 @@ training recipe that some share. It has
     python -m utils.experiments            runs what is stale and writes data/results/NAME.json
     python -m utils.experiments --list     says what is stale and how long it takes
     python -m utils.experiments --check    the same, and fails if anything is stale
+    python -m utils.experiments sweep --scheduler tcp://…    runs its jobs on a Dask cluster
 """
 
 import json
@@ -18,7 +19,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "data" / "results"
-SHARED = {"__main__", "runner", "solar"}  # modules beside this one that are no experiment
+SHARED = {
+    "__main__",
+    "cluster",
+    "runner",
+    "solar",
+}  # modules beside this one that are no experiment
 
 
 def result(name: str, folder: Path = RESULTS) -> dict:

@@ -1,6 +1,7 @@
 """Runs the experiments whose committed result is stale: `python -m utils.experiments`."""
 
 import argparse
+import contextlib
 import os
 import pkgutil
 import sys
@@ -37,7 +38,11 @@ def main(arguments: list | None = None, modules: dict | None = None, **folders) 
     only.add_argument("--list", action="store_true", help="say what is stale, run nothing")
     only.add_argument("--check", action="store_true", help="the same; exit code 1 if any is stale")
     only.add_argument("--force", action="store_true", help="run what is not stale, too")
-    parser.add_argument("--workers", type=int, default=WORKERS, help="processes (default: 2)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=int, default=WORKERS, help="processes (default: 2)")
+    where.add_argument(
+        "--scheduler", metavar="ADDRESS", help="use the Dask cluster at tcp://HOST:PORT instead"
+    )
     options = parser.parse_args(arguments)
 
     modules = known() if modules is None else modules
@@ -48,13 +53,14 @@ def main(arguments: list | None = None, modules: dict | None = None, **folders) 
         return _refuse(f"--workers={options.workers}: expected 1 or more")
     stale = False
     try:
-        for name in options.names or modules:
-            experiment = Experiment(modules[name], **folders)
-            reason = experiment.why_stale()
-            stale = stale or reason is not None
-            print(f"{name}: {_state(experiment, reason, options.workers)}", flush=True)
-            if (reason or options.force) and not (options.list or options.check):
-                experiment.run(workers=options.workers)
+        with _executor(options.scheduler, options.workers) as (executor, workers):
+            for name in options.names or modules:
+                experiment = Experiment(modules[name], **folders)
+                reason = experiment.why_stale()
+                stale = stale or reason is not None
+                print(f"{name}: {_state(experiment, reason, workers)}", flush=True)
+                if (reason or options.force) and not (options.list or options.check):
+                    experiment.run(executor, workers)
     except ExperimentError as error:
         if error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
@@ -64,6 +70,23 @@ def main(arguments: list | None = None, modules: dict | None = None, **folders) 
         # The workers end with this process; an orderly exit would wait for their jobs.
         os._exit(130)
     return 1 if options.check and stale else 0
+
+
+@contextlib.contextmanager
+def _executor(scheduler, workers):
+    """Yield what runs the jobs, None for processes of this machine, and how many workers it has."""
+    if scheduler is None:
+        yield None, workers
+        return
+    try:
+        from utils.experiments import cluster
+    except ImportError as error:
+        raise ExperimentError(
+            f"--scheduler={scheduler}: the package {error.name} is missing; "
+            f"install it with {sys.executable} -m pip install -r requirements-cluster.txt"
+        ) from None
+    with cluster.connect(scheduler) as connected:
+        yield connected
 
 
 def _refuse(sentence):

@@ -30,6 +30,10 @@ from utils.experiments import RESULTS, ROOT
 
 CACHE = ROOT / ".cache" / "experiments"
 WORKERS = 2
+# One thread for each worker; TensorFlow reads these when it is imported.
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"
+)
 
 
 class ExperimentError(Exception):
@@ -111,8 +115,8 @@ class Experiment:
 
         Args:
             executor: runs the jobs; None starts worker processes and ends them. It must be able to
-                import the script.
-            workers: how many processes to start.
+                import the script, and do one job at a time in a process.
+            workers: how many processes to start, or how many jobs the executor gets at a time.
 
         Raises:
             ExperimentError: a job failed, a worker died, or another run is under way.
@@ -126,7 +130,7 @@ class Experiment:
                 )
                 if executor is None:
                     executor = stack.enter_context(_processes(min(workers, len(left) or 1)))
-                for key, record in _completed(executor, self.module.__name__, left):
+                for key, record in _completed(executor, self.module.__name__, left, workers):
                     record = {"key": key, "settings": left[key], **record}
                     journal.append(record)
                     finished[key] = record
@@ -274,31 +278,39 @@ def _processes(workers):
 def _start_worker():
     # Ctrl-C reaches the whole process group; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # One thread for each worker; TensorFlow reads these when it is imported.
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ[name] = "1"
+    os.environ.update(ONE_THREAD)
     # A worker whose parent was killed would wait for its next job for ever.
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def _completed(executor, module, jobs):
+def _completed(executor, module, jobs, workers):
     """Yield key and outcome of each job as it ends; after a failure, of those under way."""
-    futures = {
-        executor.submit(work, module, settings): (key, settings) for key, settings in jobs.items()
-    }
-    failure = None
-    for future in concurrent.futures.as_completed(futures):
-        key, settings = futures[future]
-        if future.cancelled():
-            continue
-        error = future.exception()
-        if error is None:
-            yield key, future.result()
-        elif failure is None:
-            failure = error, settings
-            for other in futures:
-                other.cancel()
+    waiting, futures, failure = list(reversed(jobs.items())), {}, None
+    while True:
+        # No more than there are workers: what an executor has not been given need not be taken back
+        # from it, which not all can do without losing what is under way.
+        while waiting and failure is None and len(futures) < workers:
+            key, settings = waiting.pop()
+            try:
+                futures[executor.submit(work, module, settings)] = key, settings
+            except concurrent.futures.BrokenExecutor as error:
+                failure = error, settings
+        if not futures:
+            break
+        for future in concurrent.futures.wait(futures, return_when="FIRST_COMPLETED").done:
+            key, settings = futures.pop(future)
+            if future.cancelled():
+                error = concurrent.futures.CancelledError("the executor gave it up")
+            else:
+                error = future.exception()
+            if error is None:
+                yield key, future.result()
+            elif failure is None:
+                failure = error, settings
+        # A cluster keeps a result as long as somebody holds its future; where the worker that has
+        # it dies, the job would be done again.
+        del future
     if failure is not None:
         error, settings = failure
         if isinstance(error, concurrent.futures.BrokenExecutor):
