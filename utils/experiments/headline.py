@@ -2,9 +2,7 @@
 
 `RECIPE` is the one that the cross-validation of `utils.experiments.recipes` put first, and was
 frozen before the first look at the test cells. Five seeds learn the split `trainval`, 1,968 cells,
-and predict the split `test`, 656 cells. One more seed does the same on a random split of the same
-sizes: a secondary result, since cells of one module may then lie in both parts, as they may in the
-published splits.
+and predict the split `test`, 656 cells.
 
 Beside it stand published accuracies on this data set. Deitsch et al. (arXiv:1807.02894) used a
 split of the same sizes, not the same cells; the ResNet-152 (PMC12391306) another protocol.
@@ -17,14 +15,11 @@ import numpy as np
 
 from utils import transfer
 from utils.cost import count
-from utils.data import labels
 from utils.experiments import recipes, solar
 
 SEEDS = (0, 1, 2, 3, 4)
-RANDOM_SPLITS = (100,)
 RECIPE = "160, then 224 px"
 TURNS = 4
-ALL = "train+validation+test"
 
 # who: accuracy in percent, and on what
 PUBLISHED = {
@@ -38,26 +33,24 @@ TO_BEAT = 88.42
 def jobs() -> list:
     """Return the settings of all runs.
 
-    >>> len(jobs()), jobs()[0]["split"], jobs()[-1]["split"]
-    (6, 'committed', 'random')
+    >>> len(jobs()), jobs()[0]["turns"]
+    (5, 4)
     """
-    committed = [settings("committed", seed) for seed in SEEDS]
-    return committed + [settings("random", seed) for seed in RANDOM_SPLITS]
+    return [settings(seed) for seed in SEEDS]
 
 
-def settings(split: str, seed: int) -> dict:
+def settings(seed: int) -> dict:
     """Return the settings of one run.
 
     Args:
-        split: "committed", or "random" for one that the seed draws.
         seed: decides the head's first weights, the order of the cells, their turns and dropout.
 
-    >>> settings("committed", 3)["seed"]
+    >>> settings(3)["seed"]
     3
     """
     recipe = recipes.settings(RECIPE, fold=0)
     del recipe["fold"]
-    return {**recipe, "split": split, "seed": seed, "turns": TURNS}
+    return {**recipe, "seed": seed, "turns": TURNS}
 
 
 def models() -> list:
@@ -67,22 +60,6 @@ def models() -> list:
     (None, 2)
     """
     return recipes.models()
-
-
-def random_split(seed: int) -> tuple:
-    """Return the places of 1,968 and 656 cells among those of `ALL`, drawn by a seed.
-
-    >>> [len(part) for part in random_split(0)]
-    [1968, 656]
-    """
-    from sklearn.model_selection import train_test_split
-
-    kinds = [labels("solar_cells", ALL, label=kind) for kind in ("class", "type")]
-    mix = 2 * kinds[0] + kinds[1]
-    tested = len(labels("solar_cells", "test"))
-    return tuple(
-        train_test_split(np.arange(len(mix)), test_size=tested, random_state=seed, stratify=mix)
-    )
 
 
 def run(settings: dict) -> dict:
@@ -97,14 +74,8 @@ def run(settings: dict) -> dict:
         `megabytes`, the peak memory of the process.
     """
     size = settings["sizes"][-1][0]
-    if settings["split"] == "random":
-        learned, tested = random_split(settings["seed"])
-        network, losses = recipes.train(settings, ALL, learned)
-        images, probabilities = recipes.cells(ALL, size)
-        images, probabilities = images[tested], probabilities[tested]
-    else:
-        network, losses = recipes.train(settings)
-        images, probabilities = recipes.cells("test", size)
+    network, losses = recipes.train(settings)
+    images, probabilities = recipes.cells("test", size)
     truth = (probabilities >= 0.5).astype(int)
     said = transfer.predict(network, images, turns=settings["turns"])[:, 1]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -125,40 +96,36 @@ def summarise(jobs: list) -> dict:
 
     Returns:
         `recipe`; `params` and `macs` of the network at the last epochs' size; `published` and
-        `to_beat`, in percent; and for each kind of split `runs`, the spreads of `accuracy`,
-        `balanced_accuracy` and `roc_auc`, the `majority`, and the longest `seconds` and most
-        `megabytes` of a run. For the committed split, whose runs share their test cells, also a
-        95 % `interval` of the accuracy over seeds and cells, and whether its lower end `beats` the
-        published one.
+        `to_beat`, in percent; the number of `runs`; the spreads of `accuracy`, `balanced_accuracy`
+        and `roc_auc`; a 95 % `interval` of the accuracy over seeds and cells, and whether its lower
+        end `beats` the published one; the `majority`; the longest `seconds` and most `megabytes` of
+        a run.
 
     >>> result = {"accuracy": 0.75, "balanced_accuracy": 0.8, "roc_auc": 0.9, "majority": 0.5,
     ...           "megabytes": 9, "truth": [0, 0, 1, 1], "probability": [1, 600, 700, 900]}
-    >>> job = {"settings": settings("committed", 0), "result": result, "seconds": 2.0}
-    >>> summarise([job])["committed"]["interval"], summarise([job])["params"]
+    >>> summary = summarise([{"settings": settings(0), "result": result, "seconds": 2.0}])
+    >>> summary["interval"], summary["params"]
     ([0.25, 1.0], 3415586)
     """
     network = recipes.model(jobs[0]["settings"]["sizes"][-1][0])
-    summary = {
+    results = [job["result"] for job in jobs]
+    said = np.array([result["probability"] for result in results]) >= 500
+    right = said == np.array([result["truth"] for result in results])
+    low, high = transfer.bootstrap_interval(right)
+    return {
         "recipe": RECIPE,
         "params": network.count_params(),
         "macs": count(network).macs,
         "published": {who: list(value) for who, value in PUBLISHED.items()},
         "to_beat": TO_BEAT,
+        "runs": len(results),
+        "majority": results[0]["majority"],
+        **{
+            name: solar.spread([result[name] for result in results])
+            for name in ("accuracy", "balanced_accuracy", "roc_auc")
+        },
+        "interval": [round(low, 4), round(high, 4)],
+        "beats": bool(100 * low > TO_BEAT),
+        "seconds": max(job["seconds"] for job in jobs),
+        "megabytes": max(result["megabytes"] for result in results),
     }
-    for split in ("committed", "random"):
-        chosen = [job for job in jobs if job["settings"]["split"] == split]
-        if not chosen:
-            continue
-        results = [job["result"] for job in chosen]
-        row = {"runs": len(results), "majority": results[0]["majority"]}
-        for name in ("accuracy", "balanced_accuracy", "roc_auc"):
-            row[name] = solar.spread([result[name] for result in results])
-        if split == "committed":
-            said = np.array([result["probability"] for result in results]) >= 500
-            right = said == np.array([result["truth"] for result in results])
-            row["interval"] = [round(end, 4) for end in transfer.bootstrap_interval(right)]
-            row["beats"] = bool(100 * row["interval"][0] > TO_BEAT)
-        row["seconds"] = max(job["seconds"] for job in chosen)
-        row["megabytes"] = max(result["megabytes"] for result in results)
-        summary[split] = row
-    return summary
