@@ -1,6 +1,7 @@
 """Settings of every pytest run that re-executes notebooks with `--nbval`."""
 
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,23 @@ def pytest_configure(config):
     """Run notebooks in this environment, with limits, and compare them but for picture data."""
     option = config.option
     option.nbval_current_env = True
+    option.loadscopereorder = False  # `pytest_collection_modifyitems` knows better
     for name, default in DEFAULTS.items():
         if getattr(option, name) == default:
             setattr(option, name, 120)
     # nbval takes a relative path from the current directory, wherever that is.
     option.nbval_sanitize_with = str(Path(__file__).with_name("tests") / "nbval_sanitize.cfg")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest, so that no worker has one left at the end.
+
+    A cell of a notebook takes about as long as eight tests.
+    """
+    weight = Counter()
+    for item in items:
+        weight[item.path] += 8 if item.path.suffix == ".ipynb" else 1
+    items.sort(key=lambda item: -weight[item.path])
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from tests.helpers import (
     assert_round_trip,
     assert_same_after_loading,
     assert_same_function,
+    counted,
     difference,
     images,
     published_rows,
@@ -39,7 +40,7 @@ from utils.weights import copy_in_order, from_keras_applications
 @functools.cache
 def cost(build, *args, **options):
     """What a whole network costs; several tests ask for the same one."""
-    return count(build(*args, **options))
+    return counted(build, *args, **options)
 
 
 def variant(name, *args, **options):

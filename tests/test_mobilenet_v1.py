@@ -11,6 +11,7 @@ from tests.helpers import (
     assert_round_trip,
     assert_same_after_loading,
     assert_same_function,
+    counted,
     difference,
     images,
     published_rows,
@@ -30,7 +31,7 @@ from utils.weights import from_keras_applications
 @functools.cache
 def cost(size=224, **options):
     """What a whole network costs; several tests ask for the same one."""
-    return count(MobileNetV1((size, size, 3), **options))
+    return counted(MobileNetV1, (size, size, 3), **options)
 
 
 def built(layer, *shape):
@@ -128,6 +129,12 @@ def test_published_table(row):
     assert_published(row, cost(row["resolution"], **options_of(row["variant"])))
 
 
+@functools.cache
+def whole():
+    """What the network costs, with its layers."""
+    return count(MobileNetV1())
+
+
 def share(kind, attribute):
     """The share that a kind of layers has of the network's kernels or multiply-adds."""
     kinds = {
@@ -136,10 +143,10 @@ def share(kind, attribute):
         "Conv 3x3": lambda row: row.kind == "Conv2D" and row.layer.kernel_size == (3, 3),
         "Fully Connected": lambda row: row.kind == "Dense",
     }
-    rows = [row for row in cost().layers if kinds[kind](row)]
+    rows = [row for row in whole().layers if kinds[kind](row)]
     if attribute == "macs":
-        return sum(row.macs for row in rows) / cost().macs
-    return sum(np.prod(row.layer.kernel.shape) for row in rows) / cost().kernels
+        return sum(row.macs for row in rows) / whole().macs
+    return sum(np.prod(row.layer.kernel.shape) for row in rows) / whole().kernels
 
 
 @pytest.mark.parametrize("row", published_rows("mobilenet_v1", "MobileNetV1 shares"), ids=row_id)

@@ -11,6 +11,7 @@ from tests.helpers import (
     assert_round_trip,
     assert_same_after_loading,
     assert_same_function,
+    counted,
     difference,
     images,
     published_rows,
@@ -30,7 +31,7 @@ VARIANTS = [(linear, shortcut) for linear in (True, False) for shortcut in mobil
 @functools.cache
 def cost(size=224, **options):
     """What a whole network costs; several tests ask for the same one."""
-    return count(MobileNetV2((size, size, 3), **options))
+    return counted(MobileNetV2, (size, size, 3), **options)
 
 
 def built(layer, *shape):

@@ -12,6 +12,7 @@ from tests.helpers import (
     assert_round_trip,
     assert_same_after_loading,
     assert_same_function,
+    counted,
     difference,
     images,
     published_rows,
@@ -37,7 +38,7 @@ BUILDERS = {"Large": MobileNetV3Large, "Small": MobileNetV3Small}
 @functools.cache
 def cost(kind, size=224, **options):
     """What a whole network costs; several tests ask for the same one."""
-    return count(BUILDERS[kind]((size, size, 3), **options))
+    return counted(BUILDERS[kind], (size, size, 3), **options)
 
 
 def built(layer, *shape):

@@ -9,6 +9,7 @@ from tests.helpers import (
     assert_published,
     assert_round_trip,
     assert_same_after_loading,
+    counted,
     images,
     published_rows,
     randomise,
@@ -44,7 +45,7 @@ FORMS = {
 @functools.cache
 def cost(kind, size, alpha=1.0):
     """What a whole network costs; several tests ask for the same one."""
-    return count(BUILDERS[kind][0]((size, size, 3), alpha=alpha))
+    return counted(BUILDERS[kind][0], (size, size, 3), alpha=alpha)
 
 
 def built(layer, *shape):

@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
@@ -188,6 +189,17 @@ def test_nbval_has_limits_wherever_it_runs():
     assert (option.nbval_cell_timeout, option.nbval_kernel_startup_timeout) == (120, 30)
     assert option.nbval_current_env
     assert option.nbval_sanitize_with == str(ROOT / "tests" / "nbval_sanitize.cfg")
+
+
+def test_long_files_come_first():
+    files = [*4 * ["few.py"], *20 * ["many.py"], *3 * ["lesson.ipynb"], "few.py"]
+    items = [SimpleNamespace(path=Path(name), place=n) for n, name in enumerate(files)]
+    runpy.run_path(str(ROOT / "conftest.py"))["pytest_collection_modifyitems"](items)
+    order = list(dict.fromkeys(item.path.name for item in items))
+    assert order == ["lesson.ipynb", "many.py", "few.py"]
+    for name in order:
+        places = [item.place for item in items if item.path.name == name]
+        assert places == sorted(places)
 
 
 def _figure(alt, data):

@@ -9,6 +9,7 @@ from tests.helpers import (
     assert_published,
     assert_round_trip,
     assert_same_after_loading,
+    counted,
     images,
     published_rows,
     randomise,
@@ -35,7 +36,7 @@ def relu(values):
 @functools.cache
 def cost(model, depth, **options):
     """What a whole network costs; several tests ask for the same one."""
-    return count(model(depth, **options))
+    return counted(model, depth, **options)
 
 
 def built(layer, *shape):

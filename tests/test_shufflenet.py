@@ -9,6 +9,7 @@ from tests.helpers import (
     assert_published,
     assert_round_trip,
     assert_same_after_loading,
+    counted,
     images,
     published_rows,
     randomise,
@@ -21,7 +22,7 @@ from utils.shufflenet import STAGE2, STEMS, ShuffleNetV1, ShuffleUnit, channel_s
 
 @functools.cache
 def cost(groups=3, scale=1.0):
-    return count(ShuffleNetV1(groups=groups, scale=scale))
+    return counted(ShuffleNetV1, groups=groups, scale=scale)
 
 
 def relu(values):

@@ -8,6 +8,7 @@ from tests.helpers import (
     assert_published,
     assert_round_trip,
     assert_same_after_loading,
+    counted,
     images,
     published_rows,
     randomise,
@@ -20,7 +21,7 @@ from utils.squeezenet import FIRES, FireModule, SqueezeNet
 
 @functools.cache
 def cost(version, size=224):
-    return count(SqueezeNet((size, size, 3), version=version))
+    return counted(SqueezeNet, (size, size, 3), version=version)
 
 
 def relu(values):

@@ -11,6 +11,7 @@ from tests.helpers import (
     assert_round_trip,
     assert_same_after_loading,
     assert_same_function,
+    counted,
     difference,
     images,
     published_rows,
@@ -24,7 +25,7 @@ from utils.xception import Xception, XceptionBlock
 
 @functools.cache
 def cost():
-    return count(Xception())
+    return counted(Xception)
 
 
 @pytest.fixture(scope="module")
