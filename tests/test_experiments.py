@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from utils import experiments
 from utils.data import load
-from utils.experiments import cluster, degradation
+from utils.experiments import cluster, degradation, solar
 from utils.experiments.__main__ import known, main
 from utils.experiments.runner import Experiment, ExperimentError, architecture, digest, syntax
 from utils.residual import ResidualBlock
@@ -209,6 +209,49 @@ def test_killed_worker_loses_and_repeats_nothing(toy):
         toy().run(workers=1)
     toy().run(workers=1)
     assert started(toy.folder) == [1, 1, 1, 1, 2, 1]
+    assert toy().why_stale() is None
+
+
+class Broken(concurrent.futures.Executor):
+    def submit(self, *args):
+        raise concurrent.futures.BrokenExecutor
+
+
+class GivesUp(concurrent.futures.Executor):
+    def submit(self, *args):
+        future = concurrent.futures.Future()
+        future.cancel()
+        future.set_running_or_notify_cancel()  # or nobody who waits for it learns of it
+        return future
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (Broken, "toy: a worker process was killed, perhaps because memory ran out; "),
+        (GivesUp, r"toy: the job .* failed with CancelledError: the executor gave it up; "),
+    ],
+)
+def test_executor_that_fails(toy, kind, sentence):
+    with pytest.raises(ExperimentError, match=sentence):
+        toy().run(kind())
+
+
+def test_executor_gets_as_many_jobs_as_it_has_workers(toy):
+    """What waits in its queue would be lost with it, or would have to be taken back."""
+    most, waiting = [], []
+
+    class Counts(concurrent.futures.ThreadPoolExecutor):
+        def submit(self, *args):
+            waiting.append(super().submit(*args))
+            most.append(sum(not future.done() for future in waiting))
+            return waiting[-1]
+
+    (toy.folder / "slow").touch()
+    with Counts(1) as executor:
+        toy().run(executor, workers=3)
+    assert most[:3] == [1, 2, 3]
+    assert max(most) == 3
     assert toy().why_stale() is None
 
 
@@ -542,8 +585,6 @@ def test_gradient_norms():
 def test_fingerprint_covers_the_shared_recipe(monkeypatch):
     experiment = Experiment("utils.experiments.degradation")
     before = experiment.fingerprint["code"]
-    from utils.experiments import solar
-
     monkeypatch.setattr(experiment.module, "solar", solar, raising=False)
     del experiment.fingerprint
     assert experiment.fingerprint["code"] != before
