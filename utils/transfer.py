@@ -527,10 +527,14 @@ def _with_channels(images, channels):
 def _outputs(network, images, batch_size, turn=0):
     """Run a network over images, batch by batch."""
     outputs = []
-    for start in range(0, len(images), batch_size):
-        batch = np.stack([turned(image, turn) for image in images[start : start + batch_size]])
+    size = min(batch_size, len(images))
+    for start in range(0, len(images), size):
+        batch = np.stack([turned(image, turn) for image in images[start : start + size]])
+        number = len(batch)
+        # The last batch is filled up: for another shape Keras would prepare the network anew.
+        batch = np.pad(batch, [(0, size - number), (0, 0), (0, 0), (0, 0)], mode="edge")
         batch = _with_channels(batch.astype("float32", copy=False), network.input_shape[-1])
-        outputs.append(network.predict_on_batch(batch))
+        outputs.append(network.predict_on_batch(batch)[:number])
     return np.concatenate(outputs)
 
 
