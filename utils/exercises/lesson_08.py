@@ -109,9 +109,10 @@ def _pairs_problem(inputs, batches, epochs):
 
 
 def _brightness(images):
-    """Return what tells images apart whatever they are scaled by: their pixels over their mean."""
+    """Return what tells images apart whatever is done to all their pixels: in units of their own."""
     flat = images.astype("float64")[..., :1].reshape(len(images), -1)
-    return flat / np.maximum(np.abs(flat).mean(axis=1, keepdims=True), 1e-9)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    return flat / np.maximum(flat.std(axis=1, keepdims=True), 1e-9)
 
 
 def _mismatched(inputs, images, labels):
@@ -138,7 +139,7 @@ def _pixels_problem(inputs, images, labels):
         return f"the images have {images.shape[-1]} channels; repeat the grey one three times."
     place = {label: n for n, label in enumerate(inputs["labels"].tolist())}
     if set(labels.tolist()) - set(place):
-        return "the labels are not those that were given, so no image can be looked up."
+        return "no image can be looked up, since the labels are others than those given."
     right = inputs["images"][[place[label] for label in labels.tolist()]].astype("float32") / 255
     if not same(images[..., 0], right[..., 0], 1e-3) and not _mismatched(inputs, images, labels):
         return "pixels are not those of the image over 255: the brightness differs."
@@ -151,9 +152,14 @@ def _order_problem(inputs, batches, epochs):
     place = {label: n for n, label in enumerate(inputs["labels"].tolist())}
     orders = [[place.get(label, -1) for label in labels.tolist()] for _, labels in epochs]
     number = len(place)
-    if orders[0] == sorted(orders[0]):
-        return "the first epoch has the order in which the images were given; shuffle them."
-    runs = [sorted(place.get(label, -1) for label in labels.tolist()) for _, labels in batches[0]]
+    if -1 in orders[0] + orders[1]:
+        return "no order can be seen, since the labels are others than those given."
+    if orders[0] == orders[1] == sorted(orders[0]):
+        return "both epochs have the order in which the images were given; shuffle them."
+    runs = [
+        sorted(place[label] for label in labels.tolist())
+        for _, labels in [*batches[0], *batches[1]]
+    ]
     if all(run == list(range(run[0], run[0] + len(run))) for run in runs):
         return (
             "whole batches change places, with the same images in each: shuffle before you batch."
@@ -322,6 +328,8 @@ def _logits_problem(case, got, call):
             f"{call}the dense layer sees each of {positions} positions on its own: "
             f"{positions * filters} numbers; average over the positions first."
         )
+    if (filters, classes) in shapes and (classes,) not in shapes:
+        return f"{call}the dense layer has no bias; give it one."
     if (filters, classes) not in shapes or (classes,) not in shapes:
         return (
             f"{call}expected a dense layer of {filters} × {classes} weights and {classes} biases "
@@ -411,7 +419,7 @@ def _judge_freeze(inputs, seen):
         problem = f"freeze_batch_norm(network) stopped with {seen['error']}"
         return [
             graded("in the network itself", 0.5, problem),
-            graded("inside other layers", 1, problem),
+            graded("inside other layers", 1.5, problem),
         ]
     got = seen["value"]
     rest = ""
@@ -424,7 +432,9 @@ def _judge_freeze(inputs, seen):
         rest = "a convolution that was frozen before can learn now; change batch norms only."
     top = "a batch norm among `network.layers` can still learn." * any(got["top"])
     inside = ""
-    if any(got["inside"]):
+    if any(got["inside"]) and any(got["top"]):
+        inside = "nor is any batch norm in a block or a model inside frozen; begin with the others."
+    elif any(got["inside"]):
         number = sum(got["inside"])
         inside = (
             f"{number} of {len(got['inside'])} batch norms inside other layers can still learn; "
@@ -435,7 +445,7 @@ def _judge_freeze(inputs, seen):
         inside = "a call in training still changes the statistics of a batch norm."
     return [
         graded("in the network itself", 0.5, first_problem(top, rest)),
-        graded("inside other layers", 1, first_problem(inside, rest)),
+        graded("inside other layers", 1.5, first_problem(inside, rest)),
     ]
 
 
@@ -579,15 +589,15 @@ def _block_results(rng, clear):
 
 
 def _block_inputs(rng):
-    return {
-        "clear": [_block_results(rng, clear=True) for _ in range(2)],
-        "close": [_block_results(rng, clear=False) for _ in range(3)],
-    }
+    # As pairs: plain data has no dictionaries whose keys are numbers.
+    clear = [list(_block_results(rng, clear=True).items()) for _ in range(2)]
+    close = [list(_block_results(rng, clear=False).items()) for _ in range(3)]
+    return {"clear": clear, "close": close}
 
 
 def _probe_blocks(box, answer, inputs):
     return {
-        kind: [box.call(answer, results) for results in cases] for kind, cases in inputs.items()
+        kind: [box.call(answer, dict(pairs)) for pairs in cases] for kind, cases in inputs.items()
     }
 
 
@@ -611,11 +621,11 @@ def _judge_blocks(inputs, seen):
         return Case(f"choose_blocks({results})", got, right, tuple(mistakes))
 
     def cases(kind):
-        return [case(*pair) for pair in zip(inputs[kind], seen[kind], strict=True)]
+        return [case(dict(pairs), got) for pairs, got in zip(inputs[kind], seen[kind], strict=True)]
 
     return [
         part("one number of blocks is clearly best", 0.5, cases("clear")),
-        part("fewer blocks are as good", 1, cases("close")),
+        part("fewer blocks are as good", 1.5, cases("close")),
     ]
 
 
@@ -642,7 +652,7 @@ EXERCISES = [
     Exercise(
         "freeze_batch_norm",
         LESSON,
-        1.5,
+        2,
         _freeze_inputs,
         _probe_freeze,
         _judge_freeze,
@@ -660,5 +670,5 @@ EXERCISES = [
         twin="utils.transfer:fine_tune",
         seconds=30,
     ),
-    Exercise("choose_blocks", LESSON, 1.5, _block_inputs, _probe_blocks, _judge_blocks),
+    Exercise("choose_blocks", LESSON, 2, _block_inputs, _probe_blocks, _judge_blocks),
 ]
