@@ -27,6 +27,14 @@ class Answers:
     slow: bool = False
 
 
+def changed(text: str, *changes: tuple[str, str]) -> str:
+    """Return a text with pieces replaced, pairs of old and new; each must stand in it once."""
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
 def bank() -> dict[str, Answers]:
     """Return the answers to every exercise of the course by its id."""
     modules = sorted(info.name for info in pkgutil.iter_modules(__path__))

@@ -1,14 +1,6 @@
 """Answers to the exercises of lesson 05."""
 
-from tests.answers import Answers
-
-
-def _changed(text, *changes):
-    for old, new in changes:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    return text
-
+from tests.answers import Answers, changed
 
 # The parts of a layer that most answers share; each answer says what differs.
 _FIRE = """
@@ -31,47 +23,47 @@ _NO_RELU_THREE = ('padding="same", activation="relu"', 'padding="same"')
 FIRE_MODULE = Answers(
     slow=True,
     wrong={
-        "the ReLU after the squeeze is missing": _changed(_FIRE, _NO_RELU_SQUEEZE),
-        "no ReLU follows the 1×1 expansion": _changed(_FIRE, _NO_RELU_ONE),
-        "no ReLU follows the 3×3 expansion": _changed(_FIRE, _NO_RELU_THREE),
-        "no ReLU follows the two expansions": _changed(_FIRE, _NO_RELU_ONE, _NO_RELU_THREE),
-        "there is no ReLU at all": _changed(_FIRE, _NO_RELU_SQUEEZE, _NO_RELU_ONE, _NO_RELU_THREE),
-        "the 3×3 filters come first": _changed(
+        "the ReLU after the squeeze is missing": changed(_FIRE, _NO_RELU_SQUEEZE),
+        "no ReLU follows the 1×1 expansion": changed(_FIRE, _NO_RELU_ONE),
+        "no ReLU follows the 3×3 expansion": changed(_FIRE, _NO_RELU_THREE),
+        "no ReLU follows the two expansions": changed(_FIRE, _NO_RELU_ONE, _NO_RELU_THREE),
+        "there is no ReLU at all": changed(_FIRE, _NO_RELU_SQUEEZE, _NO_RELU_ONE, _NO_RELU_THREE),
+        "the 3×3 filters come first": changed(
             _FIRE,
             (
                 "[self.one(squeezed), self.three(squeezed)]",
                 "[self.three(squeezed), self.one(squeezed)]",
             ),
         ),
-        "not the module's input": _changed(_FIRE, ("self.three(squeezed)", "self.three(x)")),
-        "side by side with the 1×1 filters": _changed(
+        "not the module's input": changed(_FIRE, ("self.three(squeezed)", "self.three(x)")),
+        "side by side with the 1×1 filters": changed(
             _FIRE, ("self.three(squeezed)", "self.three(self.one(squeezed))")
         ),
-        "you have them the other way": _changed(
+        "you have them the other way": changed(
             _FIRE,
             ("Conv2D(expand_1x1, 1", "Conv2D(expand_3x3, 1"),
             ("Conv2D(expand_3x3, 3", "Conv2D(expand_1x1, 3"),
         ),
-        "concatenated, not added": _changed(
+        "concatenated, not added": changed(
             _FIRE,
             (
                 "ops.concatenate([self.one(squeezed), self.three(squeezed)], axis=-1)",
                 "self.one(squeezed) + self.three(squeezed)",
             ),
         ),
-        "must keep the picture's size": _changed(_FIRE, ('padding="same", ', "")),
-        "each of the three convolutions has a bias": _changed(
+        "must keep the picture's size": changed(_FIRE, ('padding="same", ', "")),
+        "each of the three convolutions has a bias": changed(
             _FIRE, ("Conv2D(squeeze, 1,", "Conv2D(squeeze, 1, use_bias=False,")
         ),
-        "expected three kernels, found 4": _changed(
+        "expected three kernels, found 4": changed(
             _FIRE,
             ("# more layers", "self.more = keras.layers.Conv2D(squeeze, 1)"),
             ("self.squeeze(x)", "self.squeeze(x) + 0 * self.more(x)"),
         ),
-        "no kernel of shape (3, 3, ": _changed(
+        "no kernel of shape (3, 3, ": changed(
             _FIRE, ("Conv2D(expand_3x3, 3", "Conv2D(expand_3x3, 5")
         ),
-        "join along the channels": _changed(
+        "join along the channels": changed(
             _FIRE,
             (
                 "ops.concatenate([self.one(squeezed), self.three(squeezed)], axis=-1)",
@@ -79,7 +71,7 @@ FIRE_MODULE = Answers(
             ),
             ("squeezed = self.squeeze(x)", "squeezed = self.squeeze(x); self.three(squeezed)"),
         ),
-        "the layer returned no tensor": _changed(_FIRE, ("return ops", "ops")),
+        "the layer returned no tensor": changed(_FIRE, ("return ops", "ops")),
         "no Keras layer but": """
 def FireModule(squeeze, expand_1x1, expand_3x3):
     return lambda x: x
@@ -130,14 +122,14 @@ class FireModule(keras.layers.Layer):
 """,
     },
     half={
-        "no ReLU after the squeeze": (1.0, _changed(_FIRE, _NO_RELU_SQUEEZE)),
+        "no ReLU after the squeeze": (1.0, changed(_FIRE, _NO_RELU_SQUEEZE)),
         "no biases": (
             0.5,
             _FIRE.replace("activation=", "use_bias=False, activation="),
         ),
         "3×3 first": (
             1.0,
-            _changed(
+            changed(
                 _FIRE,
                 (
                     "[self.one(squeezed), self.three(squeezed)]",
@@ -311,59 +303,59 @@ _JOIN = "return ops.relu(ops.concatenate([self.pool(x), y], axis=-1))"
 SHUFFLE_UNIT = Answers(
     slow=True,
     wrong={
-        "reach the depthwise convolution unshuffled": _changed(_UNIT, (_SHUFFLE, "return y")),
-        "the shuffle cuts the channels into 4 groups": _changed(
+        "reach the depthwise convolution unshuffled": changed(_UNIT, (_SHUFFLE, "return y")),
+        "the shuffle cuts the channels into 4 groups": changed(
             _UNIT,
             (_SHUFFLE, "return shufflenet.channel_shuffle(y, y.shape[-1] // self.groups)"),
         ),
-        "does not read the shuffled output": _changed(_UNIT, (_SHUFFLE, "return y[..., ::-1]")),
-        "the ReLU after the first batch norm is missing": _changed(
+        "does not read the shuffled output": changed(_UNIT, (_SHUFFLE, "return y[..., ::-1]")),
+        "the ReLU after the first batch norm is missing": changed(
             _UNIT, ("ops.relu(self.norms[0](self.reduce(x)))", "self.norms[0](self.reduce(x))")
         ),
-        "a ReLU follows the depthwise convolution": _changed(
+        "a ReLU follows the depthwise convolution": changed(
             _UNIT,
             ("self.norms[1](self.depthwise(y))", "ops.relu(self.norms[1](self.depthwise(y)))"),
         ),
-        "no batch norm follows the last 1×1": _changed(
+        "no batch norm follows the last 1×1": changed(
             _UNIT, ("self.norms[2](self.restore(y))", "self.restore(y)")
         ),
-        "the first 1×1 convolution has 1 groups": _changed(
+        "the first 1×1 convolution has 1 groups": changed(
             _UNIT, ("Conv2D(middle, 1, groups=self.groups)", "Conv2D(middle, 1)")
         ),
-        "the last 1×1 convolution has 1 groups": _changed(
+        "the last 1×1 convolution has 1 groups": changed(
             _UNIT, ("Conv2D(added, 1, groups=self.groups)", "Conv2D(added, 1)")
         ),
-        "the 3×3 convolution has 1 groups": _changed(
+        "the 3×3 convolution has 1 groups": changed(
             _UNIT,
             (
                 'DepthwiseConv2D(3, self.strides, padding="same")',
                 'Conv2D(middle, 3, self.strides, padding="same")',
             ),
         ),
-        "the first 1×1 convolution has stride 2": _changed(
+        "the first 1×1 convolution has stride 2": changed(
             _UNIT,
             ("Conv2D(middle, 1, groups", "Conv2D(middle, 1, self.strides, groups"),
             ("DepthwiseConv2D(3, self.strides, ", "DepthwiseConv2D(3, "),
         ),
-        "filters; expected": _changed(
+        "filters; expected": changed(
             _UNIT, ("middle = self.filters // 4", "middle = self.filters // 2")
         ),
-        "no ReLU follows the addition": _changed(_UNIT, (_ADD, "return x + y")),
-        "you add after the ReLU": _changed(_UNIT, (_ADD, "return x + ops.relu(y)")),
-        "the input is not added": _changed(_UNIT, (_ADD, "return ops.relu(y)")),
-        "no ReLU follows the concatenation": _changed(
+        "no ReLU follows the addition": changed(_UNIT, (_ADD, "return x + y")),
+        "you add after the ReLU": changed(_UNIT, (_ADD, "return x + ops.relu(y)")),
+        "the input is not added": changed(_UNIT, (_ADD, "return ops.relu(y)")),
+        "no ReLU follows the concatenation": changed(
             _UNIT, (_JOIN, "return ops.concatenate([self.pool(x), y], axis=-1)")
         ),
-        "the pooled input comes first": _changed(_UNIT, ("[self.pool(x), y]", "[y, self.pool(x)]")),
-        "you take the maximum": _changed(_UNIT, ("AveragePooling2D", "MaxPooling2D")),
-        "you take every second pixel": _changed(_UNIT, ("self.pool(x), y]", "x[:, ::2, ::2], y]")),
-        "the ReLU covers both parts": _changed(
+        "the pooled input comes first": changed(_UNIT, ("[self.pool(x), y]", "[y, self.pool(x)]")),
+        "you take the maximum": changed(_UNIT, ("AveragePooling2D", "MaxPooling2D")),
+        "you take every second pixel": changed(_UNIT, ("self.pool(x), y]", "x[:, ::2, ::2], y]")),
+        "the ReLU covers both parts": changed(
             _UNIT, (_JOIN, "return ops.concatenate([self.pool(x), ops.relu(y)], axis=-1)")
         ),
-        "the end is not ReLU(input and branch)": _changed(
+        "the end is not ReLU(input and branch)": changed(
             _UNIT, ("AveragePooling2D(3, 2", "AveragePooling2D(2, 2")
         ),
-        "expected convolutions of 1×1, 3×3 and 1×1": _changed(
+        "expected convolutions of 1×1, 3×3 and 1×1": changed(
             _UNIT,
             (
                 "y = self.norms[1](self.depthwise(y))",
@@ -379,17 +371,17 @@ class ShuffleUnit(keras.layers.Layer):
     def call(self, x):
         return self.unit(x)
 """,
-        "must arrive with the same sides": _changed(
+        "must arrive with the same sides": changed(
             _UNIT,
             (
                 'DepthwiseConv2D(3, self.strides, padding="same")',
                 "DepthwiseConv2D(3, self.strides)",
             ),
         ),
-        "Unrecognized keyword": _changed(
+        "Unrecognized keyword": changed(
             _UNIT, ("Conv2D(added, 1, groups=", "Conv2D(added, 1, group=")
         ),
-        "the unit returned no tensor": _changed(
+        "the unit returned no tensor": changed(
             _UNIT, (_ADD, "ops.relu(x + y); return"), (_JOIN, "return")
         ),
     },
@@ -455,21 +447,21 @@ class ShuffleUnit(keras.Layer):
 """,
     },
     half={
-        "no shuffle": (2.5, _changed(_UNIT, (_SHUFFLE, "return y"))),
+        "no shuffle": (2.5, changed(_UNIT, (_SHUFFLE, "return y"))),
         "stride 1 alone": (
             2.25,
-            _changed(_UNIT, (_JOIN, "return ops.concatenate([self.pool(x), y], axis=-1)")),
+            changed(_UNIT, (_JOIN, "return ops.concatenate([self.pool(x), y], axis=-1)")),
         ),
         "a ReLU too many": (
             2.0,
-            _changed(
+            changed(
                 _UNIT,
                 ("self.norms[1](self.depthwise(y))", "ops.relu(self.norms[1](self.depthwise(y)))"),
             ),
         ),
         "a dense last convolution": (
             2.0,
-            _changed(_UNIT, ("Conv2D(added, 1, groups=self.groups)", "Conv2D(added, 1)")),
+            changed(_UNIT, ("Conv2D(added, 1, groups=self.groups)", "Conv2D(added, 1)")),
         ),
     },
 )

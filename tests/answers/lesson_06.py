@@ -1,6 +1,6 @@
 """Answers to the exercises of lesson 06."""
 
-from tests.answers import Answers
+from tests.answers import Answers, changed
 
 HARD_SWISH = Answers(
     wrong={
@@ -102,15 +102,8 @@ class SqueezeExcite(keras.layers.Layer):
 """
 
 
-def _changed(text, *changes):
-    for old, new in changes:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    return text
-
-
 def _excite(*changes):
-    return _changed(_EXCITE, *changes)
+    return changed(_EXCITE, *changes)
 
 
 SQUEEZE_EXCITE = Answers(
@@ -223,7 +216,7 @@ def v3_block(x, row):
 
 
 def _row(*changes):
-    return _changed(_ROW, *changes)
+    return changed(_ROW, *changes)
 
 
 _SE = "        y = mobilenet_v3.SqueezeExcite(make_divisible(exp / 4))(y)\n"
@@ -346,7 +339,7 @@ class UniversalInvertedBottleneck(keras.layers.Layer):
 
 
 def _universal(*changes):
-    return _changed(_UNIVERSAL, *changes)
+    return changed(_UNIVERSAL, *changes)
 
 
 UNIVERSAL_BLOCK = Answers(

@@ -37,23 +37,20 @@ def _probe_pipeline(box, answer, inputs):
 
 
 def _judge_pipeline(inputs, seen):
-    problem = _pipeline_problem(inputs, seen)
-    if problem:
-        return [
-            graded("every image once, with its label", 0.75, problem),
-            graded("pixels", 0.75, problem),
-            graded("a new order in each epoch", 0.5, problem),
+    broken = _pipeline_problem(inputs, seen)
+    pairs = pixels = order = broken
+    if not broken:
+        epochs = [
+            tuple(np.concatenate(each) for each in zip(*epoch, strict=True))
+            for epoch in seen["value"]
         ]
-    epochs = [
-        (np.concatenate([batch[0] for batch in epoch]), np.concatenate([b[1] for b in epoch]))
-        for epoch in seen["value"]
-    ]
+        pairs = _pairs_problem(inputs, seen["value"], epochs)
+        pixels = _pixels_problem(inputs, *epochs[0])
+        order = _order_problem(inputs, seen["value"], epochs)
     return [
-        graded(
-            "every image once, with its label", 0.75, _pairs_problem(inputs, seen["value"], epochs)
-        ),
-        graded("pixels", 0.75, _pixels_problem(inputs, *epochs[0])),
-        graded("a new order in each epoch", 0.5, _order_problem(inputs, seen["value"], epochs)),
+        graded("every image once, with its label", 0.75, pairs),
+        graded("pixels", 0.75, pixels),
+        graded("a new order in each epoch", 0.5, order),
     ]
 
 
