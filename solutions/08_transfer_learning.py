@@ -687,10 +687,12 @@ plots.show(
 )
 
 # %% [markdown]
-# In most of these cells what speaks for a defect lies along the cracks, though nobody ever told the
-# network where they are: it was given one bit a cell. The map is coarse, six by six positions, and its
-# brightest places are not always what an engineer would mark. It shows what the logit hangs on,
-# no more: a hint where to look, not a proof that the reason is right.
+# Nobody told the network where the cracks are; it was given one bit a cell. Some of the warm places
+# touch a crack, and others lie at an edge or in a corner where an engineer would mark nothing. So
+# this network, trained for a few epochs on 320 small pictures, may be right about these cells for
+# reasons that will not hold on the next ones. The accuracy did not tell you that. The map is coarse, six
+# by six positions, and shows what the logit hangs on, no more: a hint where to look, not a
+# proof that the reason is right, or wrong.
 #
 # ## The headline
 #

@@ -430,7 +430,9 @@ def _judge_freeze(inputs, seen):
     top = "a batch norm among `network.layers` can still learn." * any(got["top"])
     inside = ""
     if any(got["inside"]) and any(got["top"]):
-        inside = "nor is any batch norm in a block or a model inside frozen; begin with the others."
+        inside = (
+            "nor are all of those in blocks and models inside frozen; begin with the outermost."
+        )
     elif any(got["inside"]):
         number = sum(got["inside"])
         inside = (
