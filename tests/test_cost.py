@@ -1,3 +1,4 @@
+import gc
 import random
 import resource
 import sys
@@ -6,9 +7,12 @@ import threading
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
+from tensorflow.python.framework.ops import EagerTensor
 
 from utils.cost import count
+from utils.efficientnet import MBConv
 
 
 @keras.saving.register_keras_serializable("test_cost")
@@ -735,3 +739,20 @@ def test_text_table():
     assert repr(cost) == "Cost(params=1,200, macs=4,151,520, activations=153,760, " + (
         f"peak_bytes={4 * (64 * 64 * 3 + 62 * 62 * 40):,})"
     )
+
+
+def test_a_counted_model_can_be_let_go_of():
+    """Also what TensorFlow's graph holds of its weights when Python has let go of them."""
+
+    def held():
+        gc.collect()
+        tensors = [thing for thing in gc.get_objects() if isinstance(thing, EagerTensor)]
+        return sum(tensor.dtype == tf.resource for tensor in tensors)
+
+    before = held()
+    x = keras.Input((8, 8, 4))
+    model = keras.Model(x, MBConv(4)(x))
+    count(model)
+    assert held() == before + len(model.weights)
+    del model
+    assert held() == before

@@ -275,7 +275,7 @@ def count(model, input_shape=None):
                 trace = _Trace.of(model, inputs)
             except _NotBuilt:
                 model = _copy(model)
-                backend.compute_output_spec(lambda x: model(x, training=False), inputs)
+                _on_symbols(lambda x: model(x, training=False), inputs)
                 trace = _Trace.of(model, inputs)
         except _NotCountable as error:
             raise ValueError(f'model="{model.name}": {error}') from None
@@ -286,6 +286,24 @@ def count(model, input_shape=None):
                 f'model="{model.name}" cannot be called on input_shape={shapes}: {reason}'
             ) from error
         return trace.cost(model)
+
+
+def _on_symbols(function, inputs):
+    """Run a function on symbols, and let go of what it read."""
+    graphs = []
+
+    def run(x):
+        graphs.extend(t.graph for t in _tensors(x)[:1] if hasattr(t, "graph"))
+        return function(x)
+
+    try:
+        return backend.compute_output_spec(run, inputs)
+    finally:
+        for graph in graphs:
+            # TensorFlow's graph refers to itself, and so would hold the model's weights for good.
+            from tensorflow.python.framework.func_graph import dismantle_func_graph
+
+            dismantle_func_graph(graph)
 
 
 class _NotBuilt(BaseException):
@@ -339,7 +357,7 @@ class _Trace:
             return result
 
         try:
-            backend.compute_output_spec(run, inputs)
+            _on_symbols(run, inputs)
         finally:
             for layer, called in reversed(flags):
                 layer._called = called
