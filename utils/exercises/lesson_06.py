@@ -2,31 +2,27 @@
 
 import numpy as np
 
+from utils.course.branch import (
+    apply,
+    batch_problem,
+    forward,
+    hard_sigmoid,
+    look,
+    order_problem,
+    relu,
+    relu6,
+    roles_of,
+    sigmoid,
+    value_problems,
+    with_norms,
+)
 from utils.course.exercise import Case, Exercise, first_problem, graded, part, same, say
-from utils.course.plain import plain
-from utils.course.watch import observe
 
 LESSON = "06_mobilenet_v3_v4"
 
 
-def _relu(x):
-    return np.maximum(x, 0)
-
-
-def _relu6(x):
-    return np.clip(x, 0, 6)
-
-
-def _sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def _hard_sigmoid(x):
-    return _relu6(x + 3) / 6
-
-
 def _hard_swish(x):
-    return x * _hard_sigmoid(x)
+    return x * hard_sigmoid(x)
 
 
 # hard_swish ---------------------------------------------------------------------------------
@@ -48,18 +44,18 @@ def _judge_swish(inputs, seen):
     def case(kind):
         x = inputs[kind]
         mistakes = (
-            (x * _sigmoid(x), "that is swish itself, with the exponential that h-swish avoids."),
-            (_hard_sigmoid(x), "that is the gate, ReLU6(x + 3) / 6, alone; multiply x by it."),
-            (x * _relu6(x) / 6, "the gate is ReLU6(x + 3) / 6: the 3 is missing."),
-            (x * _relu6(x + 3), "the gate must end at 1, so divide ReLU6 by 6."),
-            (x * _relu(x + 3) / 6, "ReLU6 ends at 6: without that the gate grows beyond 1."),
+            (x * sigmoid(x), "that is swish itself, with the exponential that h-swish avoids."),
+            (hard_sigmoid(x), "that is the gate, ReLU6(x + 3) / 6, alone; multiply x by it."),
+            (x * relu6(x) / 6, "the gate is ReLU6(x + 3) / 6: the 3 is missing."),
+            (x * relu6(x + 3), "the gate must end at 1, so divide ReLU6 by 6."),
+            (x * relu(x + 3) / 6, "ReLU6 ends at 6: without that the gate grows beyond 1."),
             (x * (x + 3) / 6, "that is x · (x + 3) / 6 everywhere; the gate ends at 0 and at 1."),
             (
                 x * np.clip(0.2 * x + 0.5, 0, 1),
                 "the gate rises with the slope 1/5; here it is 1/6, from −3 to 3.",
             ),
-            (_relu6(x), "that is ReLU6; h-swish is x · ReLU6(x + 3) / 6."),
-            (_relu(x), "that is ReLU; h-swish is x · ReLU6(x + 3) / 6."),
+            (relu6(x), "that is ReLU6; h-swish is x · ReLU6(x + 3) / 6."),
+            (relu(x), "that is ReLU; h-swish is x · ReLU6(x + 3) / 6."),
         )
         return [Case("hard_swish(x)", seen[kind], _hard_swish(x), mistakes)]
 
@@ -67,197 +63,6 @@ def _judge_swish(inputs, seen):
         part("below −3 and above 3", 0.5, case("ends")),
         part("between −3 and 3", 0.5, case("middle")),
     ]
-
-
-# What the exercises with layers share -------------------------------------------------------
-
-
-def _step(layer, _, outputs):
-    """Describe a layer with weights by what its output can be computed again from."""
-    import keras
-
-    if not isinstance(outputs, np.ndarray):
-        return None
-    if isinstance(layer, keras.layers.BatchNormalization):
-        named = ("gamma", "beta", "moving_mean", "moving_variance")
-        weights = {name: plain(getattr(layer, name)) for name in named}
-        return {"kind": "norm", "epsilon": float(layer.epsilon), **weights}
-    kind = "conv"
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        kind, kernel = "depthwise", plain(layer.kernel)
-    elif isinstance(layer, keras.layers.Conv2D):
-        kernel = plain(layer.kernel)
-        if layer.groups > 1 and kernel.shape[2] == 1:
-            kind, kernel = "depthwise", kernel.transpose(0, 1, 3, 2)
-    elif isinstance(layer, keras.layers.Dense):
-        kernel = plain(layer.kernel)[None, None]
-    else:
-        return None
-    return {
-        "kind": kind,
-        "kernel": kernel,
-        "strides": max(getattr(layer, "strides", (1,))),
-        "bias": plain(layer.bias) if layer.use_bias else 0.0,
-        # At a single position a layer belongs to squeeze-and-excite.
-        "pooled": outputs.ndim == 2 or outputs.shape[1:3] == (1, 1),
-    }
-
-
-def _look(box, make, case):
-    return observe(box, make, case["x"], case["seed"], gain=2**0.5, describe=_step)
-
-
-def _groups(steps):
-    """Put each layer with a kernel together with the batch norm that follows it."""
-    groups = []
-    for step in steps:
-        if step["kind"] == "norm":
-            if groups and "norm" not in groups[-1]:
-                groups[-1]["norm"] = step
-        else:
-            groups.append(dict(step))
-    return groups
-
-
-def _apply(group, x):
-    """Return what a layer and its batch norm make of `x` at inference."""
-    from keras import ops
-
-    kernel, strides = group["kernel"].astype("float32"), group["strides"]
-    x = np.asarray(x, "float32")
-    if group["kind"] == "depthwise":
-        y = ops.depthwise_conv(x, kernel, strides, padding="same")
-    else:
-        y = ops.conv(x, kernel, strides, padding="same")
-    y = ops.convert_to_numpy(y) + group["bias"]
-    norm = group.get("norm")
-    if norm is None:
-        return y
-    scale = norm["gamma"] / np.sqrt(norm["moving_variance"] + norm["epsilon"])
-    return (y - norm["moving_mean"]) * scale + norm["beta"]
-
-
-def _describe(wanted):
-    """Say a list of (role, kernel side, strides, channels) in words."""
-    words = []
-    for role, side, strides, channels in wanted:
-        stride = f" with stride {strides}" if strides > 1 else ""
-        if "depthwise" in role:
-            words.append(f"depthwise {side}×{side}{stride}")
-        elif role in ("reduce", "restore"):
-            words.append(f"{'squeeze' if role == 'reduce' else 'back'} to {channels}")
-        else:
-            words.append(f"{side}×{side}{stride} to {channels}")
-    return ", ".join(words) or "nothing"
-
-
-def _found(groups):
-    """Name the layers that were called as `_describe` wants them."""
-    found, pooled = [], 0
-    for group in groups:
-        side, channels = len(group["kernel"]), group["kernel"].shape[3]
-        if group["kind"] == "depthwise":
-            role, channels = "depthwise", group["kernel"].shape[2]
-        elif group["pooled"]:
-            role, pooled = ("reduce", "restore")[pooled % 2], pooled + 1
-        else:
-            role = "conv"
-        found.append((role, side, group["strides"], channels))
-    return found
-
-
-def _order_problem(groups, wanted):
-    """Return what is wrong with the layers and their sizes, or ""."""
-    found = _found(groups)
-
-    def plainly(layers):
-        kinds = {"expand": "conv", "project": "conv"}
-        kinds |= {"first_depthwise": "depthwise", "middle_depthwise": "depthwise"}
-        return [(kinds.get(role, role), *sizes) for role, *sizes in layers]
-
-    if plainly(found) == plainly(wanted):
-        missing = next(
-            (
-                _LAYER[role]
-                for group, (role, *_) in zip(groups, wanted, strict=True)
-                if role in _LAYER and "norm" not in group
-            ),
-            "",
-        )
-        return missing and f"no batch norm follows the {missing}."
-    if not found:
-        return "found no convolution from keras.layers."
-    kinds, right = ([kind for kind, *_ in plainly(layers)] for layers in (found, wanted))
-    if kinds == right:
-        for (_, side, strides, channels), (role, *sizes) in zip(found, wanted, strict=True):
-            name = _LAYER.get(role, "squeeze-and-excite")
-            if strides != sizes[1]:
-                where = "; the last depthwise convolution has the stride" * ("first" in role)
-                return f"the {name} has stride {strides}; expected {sizes[1]}{where}."
-            if (side, channels) != (sizes[0], sizes[2]) and role not in ("reduce", "restore"):
-                return (
-                    f"the {name} is {side}×{side} and writes {channels} channels; expected "
-                    f"{sizes[0]}×{sizes[0]} and {sizes[2]}."
-                )
-    if "reduce" in right and "reduce" not in kinds:
-        return "squeeze-and-excite is missing, or it does not pool."
-    if "reduce" in kinds and "reduce" not in right:
-        return "the row has no squeeze-and-excite."
-    return f"expected {_describe(wanted)}; found {_describe(found)}."
-
-
-_LAYER = {
-    "expand": "expansion",
-    "depthwise": "depthwise convolution",
-    "first_depthwise": "first depthwise convolution",
-    "middle_depthwise": "middle depthwise convolution",
-    "project": "projection",
-}
-
-
-def _forward(x, groups, roles, activations, *, gate=_hard_sigmoid, inner=_relu, early=False):
-    """Return what the branch of a block makes of `x`.
-
-    Args:
-        x: (B, H, W, C).
-        groups: layers with their batch norms.
-        roles: what each of them is.
-        activations: role → function; the others are linear.
-        gate: of squeeze-and-excite.
-        inner: between its two layers.
-        early: weigh the channels before the depthwise convolution's activation.
-    """
-    y, waiting, squeezed = x, None, None
-    for group, role in zip(groups, roles, strict=True):
-        if role == "reduce":
-            squeezed = inner(_apply(group, y.mean(axis=(1, 2), keepdims=True)))
-        elif role == "restore":
-            y = y * gate(_apply(group, squeezed))
-        else:
-            if waiting is not None:
-                y, waiting = waiting(y), None
-            y = _apply(group, y)
-            activation = activations.get(role)
-            if activation is not None and early and role == "depthwise":
-                waiting = activation
-            elif activation is not None:
-                y = activation(y)
-    return y
-
-
-def _batch_problem(got):
-    y = got["value"]
-    if not isinstance(y, np.ndarray):
-        return f"expected a tensor, got {say(y)}: does your code end in `return`?"
-    if got["steps"] and not got["weights"]:
-        return "the layers are made anew at each call; make them in __init__ or build."
-    alone = got["alone"]
-    if isinstance(alone, np.ndarray) and not same(alone, y[:1], 1e-3):
-        return (
-            "an image's output depends on the other images of its batch: leave batch norm's "
-            "`training` to Keras, and average over the positions only."
-        )
-    return ""
 
 
 # squeeze_excite -----------------------------------------------------------------------------
@@ -279,7 +84,7 @@ def _excite_inputs(rng):
 
 
 def _probe_excite(box, answer, inputs):
-    return [_look(box, lambda case=case: answer(case["squeezed"]), case) for case in inputs]
+    return [look(box, lambda case=case: answer(case["squeezed"]), case) for case in inputs]
 
 
 def _judge_excite(inputs, seen):
@@ -303,7 +108,7 @@ def _judge_excite(inputs, seen):
 
 def _excite_layers_problem(case, got):
     channels, squeezed = case["x"].shape[-1], case["squeezed"]
-    groups = _groups(got["steps"])
+    groups = with_norms(got["steps"])
     sizes = [group["kernel"].shape[2:] for group in groups]
     if [group["kernel"].shape[:2] for group in groups] != [(1, 1)] * len(groups):
         return "all kernels see one position: Dense layers or 1×1 convolutions."
@@ -330,27 +135,27 @@ def _excite_layers_problem(case, got):
 
 def _excite_gate_problem(case, got):
     x, y = case["x"], got["value"]
-    problem = _batch_problem(got)
+    problem = batch_problem(got)
     if problem:
         return problem
-    groups = _groups(got["steps"])
+    groups = with_norms(got["steps"])
     sizes = [group["kernel"].shape[2:] for group in groups]
     if len(groups) != 2 or sizes[0] != sizes[1][::-1] or sizes[0][0] != x.shape[-1]:
         return "the gates cannot be followed; get the two layers right first."
     if y.shape != x.shape:
         return f"expected the input's shape {x.shape}, got {y.shape}: multiply x by the gates."
 
-    def gates(pool=np.mean, inner=_relu, gate=_hard_sigmoid):
+    def gates(pool=np.mean, inner=relu, gate=hard_sigmoid):
         pooled = pool(x, axis=(1, 2), keepdims=True)
-        return gate(_apply(groups[1], inner(_apply(groups[0], pooled))))
+        return gate(apply(groups[1], inner(apply(groups[0], pooled))))
 
     right = gates()
     if same(y, x * right, 1e-3):
         return ""
     mistakes = (
-        (x * gates(gate=_sigmoid), "the gate is a sigmoid; MobileNetV3 takes the hard one."),
+        (x * gates(gate=sigmoid), "the gate is a sigmoid; MobileNetV3 takes the hard one."),
         (x * gates(gate=lambda z: z), "nothing bounds the gates; end with a hard sigmoid."),
-        (x * gates(gate=_relu), "the gates end in a ReLU; end with a hard sigmoid."),
+        (x * gates(gate=relu), "the gates end in a ReLU; end with a hard sigmoid."),
         (x * gates(inner=lambda z: z), "the ReLU between the two layers is missing."),
         (
             x * gates(gate=lambda z: np.clip(0.2 * z + 0.5, 0, 1)),
@@ -395,7 +200,7 @@ def _probe_row(box, answer, inputs):
         y = answer(x, case["row"])
         return None if y is None else keras.Model(x, y)
 
-    return [_look(box, lambda case=case: make(case), case) for case in inputs]
+    return [look(box, lambda case=case: make(case), case) for case in inputs]
 
 
 def _judge_row(inputs, seen):
@@ -424,19 +229,19 @@ def _row_problems(case, got):
     from utils.blocks import make_divisible  # here, since it imports Keras, which takes seconds
 
     x, (kernel, exp, out, squeeze, non_linearity, strides) = case["x"], case["row"]
-    channels, groups = x.shape[-1], _groups(got["steps"])
+    channels, groups = x.shape[-1], with_norms(got["steps"])
     wanted = [("expand", 1, 1, exp)] * (exp != channels)
     wanted.append(("depthwise", kernel, strides, exp))
     if squeeze:
         wanted += [("reduce", 1, 1, make_divisible(exp / 4)), ("restore", 1, 1, exp)]
     wanted.append(("project", 1, 1, out))
     roles = [role for role, *_ in wanted]
-    problem = _order_problem(groups, wanted)
+    problem = order_problem(groups, wanted)
     later = "cannot be followed; get the layers right first."
     if problem:
-        found, squeezed = _found(groups), make_divisible(exp / 4)
-        kinds = [role for role, *_ in found]
-        widths = {role: width for role, _, _, width in found}
+        seen, squeezed = roles_of(groups), make_divisible(exp / 4)
+        kinds = [role for role, *_ in seen]
+        widths = {role: width for role, _, _, width in seen}
         if squeeze and "reduce" in kinds and widths["reduce"] != squeezed:
             problem = (
                 f"squeeze to {squeezed} channels, make_divisible({exp} / 4), "
@@ -449,25 +254,25 @@ def _row_problems(case, got):
         elif exp == channels and kinds.count("conv") == 2:
             problem = "the expansion is left out where the block has exp size channels already."
         return [problem, later, later]
-    problem = _batch_problem(got)
+    problem = batch_problem(got)
     if problem:
         return ["", problem, problem]
-    names = {"RE": _relu, "HS": _hard_swish}
+    names = {"RE": relu, "HS": _hard_swish}
     right, other = names[non_linearity], names["HS" if non_linearity == "RE" else "RE"]
 
     def branch(activation=right, **options):
-        return _forward(x, groups, roles, dict.fromkeys(_ACTIVE, activation), **options)
+        return forward(x, groups, roles, dict.fromkeys(_ACTIVE, activation), **options)
 
     def given(**activations):
         chosen = {**dict.fromkeys(_ACTIVE, right), **activations}
-        return _forward(x, groups, roles, chosen)
+        return forward(x, groups, roles, chosen)
 
-    says = f"the row says {non_linearity}, {'ReLU' if right is _relu else 'h-swish'}; "
+    says = f"the row says {non_linearity}, {'ReLU' if right is relu else 'h-swish'}; "
     variants = [
         (branch(), ""),
-        (branch(other), says + f"you take {'h-swish' if right is _relu else 'ReLU'}."),
-        (branch(_relu6), says + "you take ReLU6."),
-        (branch(lambda z: z * _sigmoid(z)), says + "you take swish."),
+        (branch(other), says + f"you take {'h-swish' if right is relu else 'ReLU'}."),
+        (branch(relu6), says + "you take ReLU6."),
+        (branch(lambda z: z * sigmoid(z)), says + "you take swish."),
         (given(project=right), "the projection stays linear: no activation after it."),
         (given(depthwise=None), "no activation follows the depthwise convolution."),
         (given(expand=None), "no activation follows the expansion."),
@@ -476,41 +281,14 @@ def _row_problems(case, got):
     if squeeze:
         variants += [
             (branch(early=True), "the activation comes first, then squeeze-and-excite."),
-            (branch(gate=_sigmoid), "the gate is a sigmoid; MobileNetV3 takes the hard one."),
+            (branch(gate=sigmoid), "the gate is a sigmoid; MobileNetV3 takes the hard one."),
             (branch(inner=right if right is _hard_swish else (lambda z: z)), _INNER),
         ]
-    return ["", *_value_problems(case, got, variants, strides == 1 and channels == out)]
+    return ["", *value_problems(x, got["value"], variants, strides == 1 and channels == out)]
 
 
 _ACTIVE = ("expand", "depthwise")
 _INNER = "inside squeeze-and-excite stands a ReLU, whatever the row says."
-
-
-def _value_problems(case, got, variants, adds):
-    """What is wrong with the values and with the shortcut, given (branch, message) pairs."""
-    x, y = case["x"], got["value"]
-    right = variants[0][0]
-    if y.shape != right.shape:
-        problem = f"expected shape {right.shape}, got {y.shape}."
-        return [problem, problem]
-    for branch, message in variants:
-        endings = [(branch, "missing"), (_relu(branch), "relu")]
-        if x.shape == branch.shape:
-            endings = [(branch + x, "added"), *endings, (_relu(branch + x), "relu after")]
-        for value, ending in endings:
-            if not same(y, value, 1e-3):
-                continue
-            if ending == "relu":
-                return ["the projection stays linear: no activation after it.", ""]
-            if ending == "relu after":
-                return [message, "no ReLU follows the addition: the narrow ends are linear."]
-            if adds and ending == "missing":
-                return [message, "stride 1 and as many channels as before: add the input."]
-            if not adds and ending == "added":
-                return [message, "here the input is not added."]
-            return [message, ""]
-    problem = "the layers have the right sizes, but the values do not follow from them."
-    return [problem, problem]
 
 
 # universal_block ----------------------------------------------------------------------------
@@ -552,7 +330,7 @@ def _probe_universal(box, answer, inputs):
             middle_kernel=case["middle_kernel"],
         )
 
-    return [_look(box, lambda case=case: make(case), case) for case in inputs]
+    return [look(box, lambda case=case: make(case), case) for case in inputs]
 
 
 _UNIVERSAL_FORMS = {
@@ -602,18 +380,18 @@ def _universal_problems(case, got):
     if middle:
         wanted.append(("middle_depthwise", middle, strides, wide))
     wanted.append(("project", 1, 1, filters))
-    groups = _groups(got["steps"])
-    problem = _order_problem(groups, wanted)
+    groups = with_norms(got["steps"])
+    problem = order_problem(groups, wanted)
     if problem:
         return [problem, "cannot be followed; get the layers right first."]
-    problem = _batch_problem(got)
+    problem = batch_problem(got)
     if problem:
         return [problem, problem]
     roles = [role for role, *_ in wanted]
     names = ("first_depthwise", "expand", "middle_depthwise", "project")
 
-    def branch(*active, activation=_relu):
-        return _forward(x, groups, roles, dict.fromkeys((names[n] for n in active), activation))
+    def branch(*active, activation=relu):
+        return forward(x, groups, roles, dict.fromkeys((names[n] for n in active), activation))
 
     variants = [
         (branch(1, 2), ""),
@@ -623,10 +401,10 @@ def _universal_problems(case, got):
         (branch(1), "no ReLU follows the middle depthwise convolution."),
         (branch(2), "no ReLU follows the expansion."),
         (branch(), "there is no ReLU at all; one follows the expansion."),
-        (branch(1, 2, activation=_relu6), "you take ReLU6; MobileNetV4 has ReLU."),
+        (branch(1, 2, activation=relu6), "you take ReLU6; MobileNetV4 has ReLU."),
         (branch(1, 2, activation=_hard_swish), "you take h-swish; MobileNetV4 has ReLU."),
     ]
-    return _value_problems(case, got, variants, strides == 1 and channels == filters)
+    return value_problems(x, got["value"], variants, strides == 1 and channels == filters)
 
 
 # pareto_set ---------------------------------------------------------------------------------
