@@ -189,10 +189,11 @@ plots.show(
 #   show what 32 do not; 88 show little that 64 do not. That is saturation.
 # - **Depth**: no saturation but harm, and on the right just as on the left. It is not overfitting: with
 #   26 and 52 blocks in a row the network does not even fit its own cells and ends up calling all of
-#   them functional. You have met this in lesson 02, and you know the cure. V1 has no shortcuts.
+#   them functional. You have met this in lesson 02, and V1, too, has no shortcuts.
 #
-# So the sweep does not tell what depth is worth; it tells that you cannot buy it without shortcuts.
-# (B0's blocks have them wherever shapes allow.) And how sure are the rest?
+# So the sweep does not tell what depth is worth where it can be trained, as in the networks with
+# shortcuts of lesson 02, or in B0, whose blocks have them wherever shapes allow. It tells that
+# depth is nothing you can buy by the metre. And how sure is the rest?
 
 # %%
 print(f"{'best of':12}{'':20}{'gain':>8}{'in standard errors':>20}{'validation loss':>22}")
@@ -647,11 +648,11 @@ plots.show(
 #
 # - *The starting point.* B0 starts at 224 pixels. Our base has 32, and is so short of pixels that
 #   they are the best buy by far. The rule spends only part of the money on them.
-# - *The network.* Each step of $\varphi$ pays for blocks, too, and a network without shortcuts makes
-#   nothing of them, or less than nothing.
+# - *The network.* Each step of $\varphi$ pays for blocks, too, and you have seen what blocks do to
+#   this network.
 # - *The constants.* 1.2, 1.1 and 1.15 are the best point of a grid for B0 on ImageNet. Another
-#   network and other data have another best point. Had we searched our own grid, $\gamma$ would have
-#   got nearly all.
+#   network and other data have another best point. One direction at a time, ours suggests a point
+#   with a large $\gamma$ and hardly any depth.
 #
 # That is the lesson behind the lesson. What carries over is the *method*: balance the three where
 # training is cheap, then scale by one knob. The numbers carry over as far as your case resembles theirs.
