@@ -135,9 +135,11 @@ def run(settings: dict) -> dict:
         What `solar.train` returns, the network's `params`, `macs` and `size` in pixels, and with
         seed 0 its `maps`, as `looked_at` returns them.
 
-    >>> seen = run(settings("base", 0, epochs=1))
-    >>> seen["size"], seen["macs"], np.shape(seen["maps"])
-    (32, 132288, (6, 4, 4))
+    >>> from utils.experiments import result
+    >>> found = {job["settings"]["network"]: job["result"] for job in result("sweep")["jobs"]}
+    >>> seen = found["base"]  # the last one that `run` returned
+    >>> seen["size"], seen["macs"], len(seen["loss"])
+    (32, 132288, 40)
     """
     keras.utils.set_random_seed(settings["seed"])
     network = model(settings["network"])
