@@ -319,7 +319,7 @@ def _mbconv_order(groups, wanted, channels):
     kinds, right = [role for role, *_ in seen], {role: width for role, _, _, width in wanted}
     wide, squeezed = right["restore"], right["reduce"]
     if "reduce" in kinds and widths["reduce"] != squeezed:
-        if widths["reduce"] in (wide // 4, max(1, wide // 4)) and wide > channels:
+        if widths["reduce"] == wide // 4 and wide > channels:
             return (
                 f"squeeze to a quarter of the block's {channels} input channels, {squeezed}, not of "
                 f"the {wide} wide ones."
