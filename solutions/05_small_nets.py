@@ -69,7 +69,7 @@ alexnet.add(keras.layers.Flatten())
 for number, units in ((6, 4096), (7, 4096), (8, 1000)):
     alexnet.add(keras.layers.Dense(units, name=f"dense{number}"))
 
-costs = {"AlexNet": count(alexnet), "SqueezeNet": count(squeezenet.SqueezeNet())}
+costs = {"AlexNet": count(alexnet), "SqueezeNet": count(squeezenet.SqueezeNet)}
 for name, cost in costs.items():
     size = f"{cost.params * 4 / 1e6:>5.1f} MB in float32"
     print(f"{name:11}{cost.params:>11,} parameters, {size}, {cost.macs:>11,} multiply-adds")
@@ -219,16 +219,15 @@ check("fire_module", FireModule)
 # %%
 rows = published.rows("squeezenet")
 sizes = {}
-for row in rows:
-    key = row["variant"], row["resolution"]
-    if key not in sizes:
-        side = row["resolution"]
-        sizes[key] = count(squeezenet.SqueezeNet((side, side, 3), version=row["variant"]))
 
 
 def squeezenet_cost(row):
     """Return what the row's network costs at the row's resolution."""
-    return sizes[row["variant"], row["resolution"]]
+    version, side = key = row["variant"], row["resolution"]
+    if key not in sizes:
+        # Given a function that makes a network, `count` leaves the weights empty: quicker.
+        sizes[key] = count(lambda: squeezenet.SqueezeNet((side, side, 3), version=version))
+    return sizes[key]
 
 
 print(published.table(rows, squeezenet_cost))
@@ -795,7 +794,7 @@ def shufflenet_cost(row):
     scale, groups = row["variant"].split("x g=")
     key = float(scale), int(groups)
     if key not in sizes:
-        sizes[key] = count(shufflenet.ShuffleNetV1(groups=key[1], scale=key[0]))
+        sizes[key] = count(lambda: shufflenet.ShuffleNetV1(groups=key[1], scale=key[0]))
     return sizes[key]
 
 
@@ -907,7 +906,7 @@ check("fewest_towers", fewest_towers)
 # a small network. It spends what the separable convolutions save on depth and width:
 
 # %%
-full = count(xception.Xception())
+full = count(xception.Xception)
 print(published.table(published.rows("xception"), lambda row: full))
 print(f"{full.macs:,} multiply-adds at 299×299 pixels")
 separable = [row for row in full.layers if row.kind == "SeparableConv2D"]

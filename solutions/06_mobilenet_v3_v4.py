@@ -128,7 +128,7 @@ print("on the large tensor h-swish takes longer than ReLU:", dearer > 1)
 # many numbers go through which activation?
 
 # %%
-large = count(mobilenet_v3.MobileNetV3Large())
+large = count(mobilenet_v3.MobileNetV3Large)
 print(f"{'side':>5}{'through ReLU':>15}{'through h-swish':>17}")
 passed = {}
 for row in large.layers:
@@ -247,7 +247,7 @@ for name, build in (
     ("V3-Large", mobilenet_v3.MobileNetV3Large),
     ("V3-Small", mobilenet_v3.MobileNetV3Small),
 ):
-    cost = count(build())
+    cost = count(build)
     gates = [row for row in cost.layers if "/squeeze_excite/" in row.name]
     params, macs = sum(row.params for row in gates), sum(row.macs for row in gates)
     left = f"{name:10}{cost.params:>12,}{params:>14,}{params / cost.params:>7.1%}"
@@ -425,7 +425,7 @@ check("v3_block", v3_block)
 def v3_network(size, alpha, minimalistic):
     """What a network costs; two of the published rows often mean the same one."""
     build = getattr(mobilenet_v3, f"MobileNetV3{size}")
-    return count(build(alpha=alpha, minimalistic=minimalistic))
+    return count(lambda: build(alpha=alpha, minimalistic=minimalistic))
 
 
 def v3_cost(row):
@@ -610,7 +610,8 @@ check("universal_block", UniversalInvertedBottleneck)
 def v4_network(kind, side, alpha):
     """What a network costs at a size; as above, each one is counted once."""
     name = {"Conv-S": "ConvSmall", "Conv-M": "ConvMedium", "Conv-L": "ConvLarge"}[kind]
-    return count(getattr(mobilenet_v4, f"MobileNetV4{name}")((side, side, 3), alpha=alpha))
+    build = getattr(mobilenet_v4, f"MobileNetV4{name}")
+    return count(lambda: build((side, side, 3), alpha=alpha))
 
 
 def v4_cost(row):

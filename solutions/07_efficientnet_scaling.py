@@ -72,7 +72,7 @@ def macs_of(depth=1.0, width=1.0, resolution=1.0):
     return total + channels * head * side**2 + head * 1000
 
 
-b0 = count(efficientnet.EfficientNetB0())
+b0 = count(efficientnet.EfficientNetB0)
 assert macs_of() == b0.macs
 print(f"B0: {macs_of():,} multiply-adds by hand, {b0.macs:,} counted")
 
@@ -570,7 +570,7 @@ check("scaled_blocks", scaled_blocks)
 # %%
 def family_cost(row):
     """What a network of the family costs at its own resolution."""
-    return count(getattr(efficientnet, f"EfficientNet{row['variant']}")())
+    return count(getattr(efficientnet, f"EfficientNet{row['variant']}"))
 
 
 chosen = [
@@ -712,7 +712,7 @@ def scaled_cost(row):
     d, w, r = (float(factors.get(letter, 1)) for letter in "dwr")
     # In the version 1.5 of ResNet the 3×3 convolution has the stride, not the first 1×1.
     options = {"stride_in": "3x3"} if name == "resnet50" else {}
-    return count(efficientnet.scale(name, d, w, r, **options))
+    return count(lambda: efficientnet.scale(name, d, w, r, **options))
 
 
 table = [row for row in published.rows("efficientnet") if "Table 3" in row["source"]]

@@ -656,6 +656,43 @@ def test_a_count_waits_for_that_of_another_thread():
     assert keras.Layer.__call__ is before
 
 
+# --- functions that make a model ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: layers.Conv2D(5, 3), (6, 6, 3)),
+        (lambda: Residual(4), (6, 6, 4)),
+        (lambda: keras.applications.MobileNetV2(weights=None, alpha=0.35), (224, 224, 3)),
+        (lambda: keras.Sequential([keras.Input((9, 9, 2)), MBConv(2), layers.Dropout(0.5)]), None),
+    ],
+)
+def test_what_is_made_costs_as_much_without_values(make, shape, monkeypatch):
+    name = keras.layers.Dense(1).name
+    filled = str(count(make(), shape))
+    state = random.getstate()
+
+    def fill(*_, **__):
+        raise AssertionError("a weight was filled")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Variable, "_initialize_with_initializer", fill)
+        assert str(count(make, shape)).splitlines()[-5:] == filled.splitlines()[-5:]
+    assert random.getstate() == state
+    assert keras.layers.Dense(1).name == f"dense_{int(name.removeprefix('dense_') or 0) + 1}"
+    keras.layers.Dense(1).build((None, 3))  # and what is built afterwards has values
+    assert keras.layers.Dense(1)(np.ones((1, 3))).shape == (1, 1)
+
+
+def test_error_of_the_function_is_its_own():
+    with pytest.raises(ZeroDivisionError):
+        count(lambda: 1 / 0)
+    with pytest.raises(ValueError, match=r"model=<function .*> made 3: expected a Keras model"):
+        count(lambda: 3)
+    assert not keras.src.backend.in_stateless_scope()
+
+
 # --- wrong arguments --------------------------------------------------------------------------
 
 LAYER_CALL = keras.Layer.__call__

@@ -584,6 +584,7 @@ def test_gradient_norms():
 
 def test_fingerprint_covers_the_shared_recipe(monkeypatch):
     experiment = Experiment("utils.experiments.degradation")
+    monkeypatch.setattr(experiment.module, "models", list)
     before = experiment.fingerprint["code"]
     monkeypatch.setattr(experiment.module, "solar", solar, raising=False)
     del experiment.fingerprint

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(recipes, "cells", noise)
     monkeypatch.setattr(recipes, "model", small)
     monkeypatch.setattr(recipes, "CACHE", tmp_path)
+    monkeypatch.setattr(transfer, "fit_head", functools.partial(transfer.fit_head, epochs=1))
     return tmp_path
 
 

@@ -224,9 +224,11 @@ def count(model, input_shape=None):
       other layer is not seen.
 
     Args:
-        model: Any Keras model or layer. A weight takes part in multiplications if its name
-            contains "kernel"; in your own layers its MACs are its elements times the positions
-            of the output, all axes but the last.
+        model: Any Keras model or layer, or a function without arguments that makes one. What the
+            function makes gets weights without values, so that a large network is counted in a
+            fraction of the time that it takes to fill it. A weight takes part in multiplications
+            if its name contains "kernel"; in your own layers its MACs are its elements times the
+            positions of the output, all axes but the last.
         input_shape: Shape of one input without the batch axis, such as `(224, 224, 3)`; for
             several inputs a list or dict of shapes. `None` if the model knows its input shape.
 
@@ -234,9 +236,9 @@ def count(model, input_shape=None):
         A `Cost`; sizes are elements, MACs and bytes of one input.
 
     Raises:
-        ValueError: If `model` is no Keras model or layer, cannot be called on `input_shape`, or
-            contains a recurrent or TimeDistributed layer; if `input_shape` has a wrong rank, an
-            open axis, or is `None` and the model does not know it.
+        ValueError: If `model` is or makes no Keras model or layer, cannot be called on
+            `input_shape`, or contains a recurrent or TimeDistributed layer; if `input_shape` has a
+            wrong rank, an open axis, or is `None` and the model does not know it.
 
     Example:
         >>> import keras
@@ -245,7 +247,7 @@ def count(model, input_shape=None):
         True
         >>> cost.kernels, cost.biases, cost.layers[0].output_shape
         (135, 5, (4, 4, 5))
-        >>> cost
+        >>> count(lambda: keras.layers.Conv2D(5, 3), (6, 6, 3))
         Cost(params=140, macs=2,160, activations=80, peak_bytes=752)
         >>> separable = keras.Sequential(
         ...     [keras.layers.DepthwiseConv2D(3, use_bias=False, name="depthwise"),
@@ -266,17 +268,28 @@ def count(model, input_shape=None):
         activations  128 elements written by convolutions
         peak memory  0.6 KiB live at once (float32, batch 1)
     """
+    if callable(model) and not isinstance(model, keras.Layer | type):
+        # In this scope weights have shapes only; leaving it does not fill them.
+        with _LOCK, _keras_kept(), keras.StatelessScope(initialize_variables=False):
+            made = model()
+            if not isinstance(made, keras.Layer):
+                raise ValueError(f"model={model!r} made {made!r}: expected a Keras model.")
+            return count(made, input_shape)
     if not isinstance(model, keras.Layer):
-        raise ValueError(f"model={model!r}: expected a Keras model or layer (an instance).")
+        raise ValueError(
+            f"model={model!r}: expected a Keras model or layer, or a function that makes one."
+        )
     with _LOCK, _keras_kept():
         inputs = _symbols(model, input_shape)
         try:
             try:
                 trace = _Trace.of(model, inputs)
             except _NotBuilt:
-                model = _copy(model)
-                _on_symbols(lambda x: model(x, training=False), inputs)
-                trace = _Trace.of(model, inputs)
+                given, model = model, _copy(model)
+                # A copy needs no values.
+                with keras.StatelessScope(initialize_variables=model is given):
+                    _on_symbols(lambda x: model(x, training=False), inputs)
+                    trace = _Trace.of(model, inputs)
         except _NotCountable as error:
             raise ValueError(f'model="{model.name}": {error}') from None
         except Exception as error:
@@ -349,6 +362,9 @@ class _Trace:
         def run(x):
             # A backend may run this more than once; the last trace is complete.
             trace = cls(flags)
+            for variable in model.variables:
+                # A symbol is quicker than reading the value, let alone than making it.
+                trace.scope.add_update((variable, keras.ops.zeros(variable.shape, variable.dtype)))
             traces.append(trace)
             trace.inputs = [trace.make(t) for t in _tensors(x)]
             with _observed(trace):

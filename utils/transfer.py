@@ -154,23 +154,27 @@ def fit_head(network, images, targets, *, epochs=60, learning_rate=3e-3, weights
     inputs = keras.Input(seen.shape[1:])
     alone = keras.Model(inputs, keras.layers.Dense(head.units)(inputs))
     alone.set_weights(head.get_weights())
-    steps = -(-len(seen) // 64) * epochs
+    steps = -(-len(seen) // 64)
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps * epochs)
     alone.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
+        keras.optimizers.Adam(schedule),
         keras.losses.CategoricalCrossentropy(from_logits=True),
+        steps_per_execution=steps,  # so small a step takes less time than to start it
         jit_compile=False,
     )
     rng = np.random.default_rng(seed)
     order = np.concatenate([rng.permutation(len(seen)) for _ in range(epochs)])
     weights = np.ones(len(seen), "float32") if weights is None else np.asarray(weights)
-    alone.fit(
-        seen[order],
-        np.asarray(targets, "float32")[order],
-        sample_weight=weights[order],
-        batch_size=64,
-        shuffle=False,
-        verbose=0,
-    )
+    targets = np.asarray(targets, "float32")
+    for rows in np.split(order, range(640 * steps, len(order), 640 * steps)):  # for memory's sake
+        alone.fit(
+            seen[rows],
+            targets[rows],
+            sample_weight=weights[rows],
+            batch_size=64,
+            shuffle=False,
+            verbose=0,
+        )
     head.set_weights(alone.get_weights())
     return seen
 
