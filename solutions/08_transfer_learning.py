@@ -470,11 +470,11 @@ axis.set(xlabel="layer, from the input to the output", ylabel="change of the ker
 plots.show(
     figure,
     alt="Bars of how far the kernels of each block moved in fine-tuning, in percent of their own "
-    "length. Every block moved, by a few percent at most.",
+    "length. Every block moved, the early ones least, and none by as much as one percent.",
 )
 
 # %% [markdown]
-# All blocks moved, and all by little: fine-tuning is a small correction of what was there.
+# All blocks moved, and in so short a run all by little: a small correction of what was there.
 #
 # ### Exercise 4 · Find the bug (2 points)
 #
@@ -912,7 +912,7 @@ except ConnectionError as error:
 # part in the choice tell: the test split, once.
 # </details>
 #
-# <details><summary>3. Fine-tuning moved every block by a few percent only. Why not freeze the blocks that
+# <details><summary>3. Our fine-tuning moved every block by less than one percent. Why not freeze the blocks that
 # moved least?</summary>
 #
 # A small step can matter: what counts is how much the outputs change, not the weights. Measure it, as
