@@ -733,6 +733,7 @@ plots.show(
 # residual?
 
 # %%
+# `count` also takes a function that makes a network. It then leaves the weights empty: quicker.
 plain34 = count(lambda: residual.ResNet34(residual=False))
 option_a = count(lambda: residual.ResNet34(shortcut="zero_pad"))
 assert (plain34.params, plain34.macs) == (option_a.params, option_a.macs)
@@ -849,7 +850,6 @@ plots.show(
 # that change?
 
 # %%
-# `count` also takes a function that makes a network. It then leaves the weights empty: quicker.
 v1 = count(residual.ResNet50)
 print("blocks a stage:", residual.RESNET[34][1], "in ResNet-34,", residual.RESNET[50][1], "in 50")
 print(f"ResNet-50 v1: {v1.params:,} parameters, {v1.macs:,} multiply-adds")
