@@ -5,7 +5,7 @@ ROOT_FLAG = $(shell [ "`id -u`" = 0 ] && echo --allow-root)
 # Encrypted: otherwise JupyterLab warns at each kernel that others could read along.
 LAB = $(PY) -m jupyterlab $(ROOT_FLAG) --KernelManager.transport_encryption=auto --LabApp.default_url=/lab/tree/lessons/00_start_here.ipynb $(LAB_FLAGS)
 
-.PHONY: help lab test test-backends notebooks experiments headline bench grade repository lock clean environment environment-dev
+.PHONY: help lab test answers test-backends notebooks experiments headline bench grade repository lock clean environment environment-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -17,6 +17,9 @@ lab: environment ## environment, data, and JupyterLab at the first lesson
 test: environment-dev ## environment, then every test and every notebook, in one summary
 	@$(PY) -m utils.data
 	@$(PY) -m pytest -n 2 --dist loadfile --nbval --doctest-modules utils tests lessons solutions
+
+answers: environment-dev ## judge every answer in tests/answers with all ten seeds; `test` takes one to three
+	@$(PY) -m pytest -n 2 --every-seed tests/test_exercises.py
 
 test-backends: environment-dev ## run every layer on JAX, too, in an environment without TensorFlow
 	@sh utils/course/environment.sh backends

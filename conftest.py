@@ -11,6 +11,15 @@ collect_ignore_glob = ["solutions/*.py"]
 DEFAULTS = {"nbval_cell_timeout": 2000, "nbval_kernel_startup_timeout": 60}
 
 
+def pytest_addoption(parser):
+    """Add what `make answers` asks for."""
+    parser.addoption(
+        "--every-seed",
+        action="store_true",
+        help="judge every answer in tests/answers with all ten seeds",
+    )
+
+
 def pytest_configure(config):
     """Run notebooks in this environment, with limits, and compare them but for picture data."""
     option = config.option

@@ -17,8 +17,9 @@ class Answers:
         wrong: plausible wrong answers, each under a piece of the feedback that it alone gets.
         right: right answers that look unlike the lesson's solution, each under a name.
         half: half-right answers, each under a name, with the points it earns.
-        slow: True where judging builds networks: then an answer meets two of the ten seeds, in
-            place of three. Together an exercise's answers meet all, and so does its solution.
+        slow: True where judging builds networks: then an answer meets one of the ten seeds, in
+            place of three. Together an exercise's answers meet all, and so does its solution. With
+            `--every-seed` (`make answers`) each answer meets all ten.
     """
 
     wrong: dict[str, str]
