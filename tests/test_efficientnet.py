@@ -389,8 +389,9 @@ def test_momentum_reaches_every_norm():
         assert {norm.momentum for norm in norms} == {0.5}
 
 
-@pytest.mark.parametrize("size", [64, 65])
-@pytest.mark.parametrize("network", ["mobilenet_v1", "resnet18", "resnet50"])
+@pytest.mark.parametrize(
+    ("network", "size"), [("mobilenet_v1", 65), ("resnet18", 64), ("resnet50", 65)]
+)
 def test_scaled_by_one_is_the_network_itself(network, size):
     options = {"classes": 10, "classifier_activation": None}
     ours = randomise(scale(network, base_size=size, **options))

@@ -75,7 +75,13 @@ class Experiment:
             syntax(Path(module.__file__).read_text(encoding="utf-8"))
             for module in (self.module, *shared)
         ]
-        models = [architecture(model) for model in self.module.models()]
+        import keras
+
+        # Past a cache, which would keep networks without values for those who train them.
+        build = inspect.unwrap(self.module.models)
+        # To be looked at, weights need no values, and filling them takes longer.
+        with keras.StatelessScope(initialize_variables=False):
+            models = [architecture(model) for model in build()]
         return {"code": digest(codes if shared else codes[0]), "models": digest(models)}
 
     def committed(self) -> dict:
