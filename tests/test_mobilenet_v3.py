@@ -233,12 +233,19 @@ def test_momentum_and_dropout_reach_the_layers():
     assert model.get_layer("dropout").rate == 0.4
 
 
-@pytest.mark.parametrize("size", [64, 65])
-@pytest.mark.parametrize("kind", BUILDERS)
 @pytest.mark.parametrize(
-    "options", [{"alpha": 0.5}, {"alpha": 1.25}, {"alpha": 0.75, "minimalistic": True}], ids=str
+    ("kind", "size", "options"),
+    [
+        ("Small", 64, {"alpha": 0.5}),
+        ("Small", 65, {"alpha": 1.25}),
+        ("Small", 65, {"alpha": 0.75, "minimalistic": True}),
+        ("Large", 65, {"alpha": 0.5}),
+        ("Large", 64, {"alpha": 1.25}),
+        ("Large", 64, {"alpha": 0.75, "minimalistic": True}),
+    ],
+    ids=str,
 )
-def test_same_logits_as_keras_applications(kind, options, size):
+def test_same_logits_as_keras_applications(kind, size, options):
     original = randomise(
         applications(f"MobileNetV3{kind}", size, include_preprocessing=False, **options)
     )
