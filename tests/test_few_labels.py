@@ -1,10 +1,13 @@
 """Three ways of training with few labels: who is chosen, what learns, what the result says."""
 
+import functools
+
 import numpy as np
 import pytest
 
-from utils import experiments
+from utils import experiments, transfer
 from utils.data import labels
+from utils.efficientnet import EfficientNet
 from utils.experiments import few_labels
 
 TARGETS = np.array([0] * 70 + [1] * 30)
@@ -30,9 +33,16 @@ def test_scratch_starts_elsewhere_and_the_others_with_imagenet():
     assert np.abs(stems[0] - stems[1]).max() > 0.1
 
 
+def thin(input_shape, weights, **options):
+    """A network in place of Lite0; what that one begins with is tested above."""
+    return EfficientNet(0.25, 0.25, input_shape[0], lite=True, **options)
+
+
 @pytest.mark.parametrize("way", few_labels.WAYS)
 def test_run(way, monkeypatch, eager):
     monkeypatch.setattr(few_labels, "SIZE", 32)
+    monkeypatch.setattr(few_labels, "EfficientNetLite0", thin)
+    monkeypatch.setattr(transfer, "fit_head", functools.partial(transfer.fit_head, epochs=1))
     settings = {**few_labels.settings(way, 50, seed=0), "epochs": 1, "number": 16}
     seen = few_labels.run(settings)
     assert len(seen["loss"]) == (0 if way == "frozen" else 1)
