@@ -18,7 +18,8 @@ test: environment-dev ## environment, then every test and every notebook, in one
 	@$(PY) -m utils.data
 	@$(PY) -m pytest -n 2 --dist loadfile --nbval --doctest-modules utils tests lessons solutions
 
-answers: environment-dev ## judge every answer in tests/answers with all ten seeds; `test` takes one to three
+answers: environment-dev ## judge every answer in tests/answers with all ten seeds
+	@$(PY) -m utils.data
 	@$(PY) -m pytest -n 2 --every-seed tests/test_exercises.py
 
 test-backends: environment-dev ## run every layer on JAX, too, in an environment without TensorFlow

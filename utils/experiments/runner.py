@@ -66,6 +66,8 @@ class Experiment:
         The code is that of the script, and of the modules of `utils.experiments` that it imports
         with `from utils.experiments import …`.
         """
+        import keras
+
         shared = [
             value
             for _, value in sorted(vars(self.module).items())
@@ -75,8 +77,6 @@ class Experiment:
             syntax(Path(module.__file__).read_text(encoding="utf-8"))
             for module in (self.module, *shared)
         ]
-        import keras
-
         # Past a cache, which would keep networks without values for those who train them.
         build = inspect.unwrap(self.module.models)
         # To be looked at, weights need no values, and filling them takes longer.
