@@ -810,18 +810,24 @@ share = train_classes.mean()
 weights = {0: 0.5 / (1 - share), 1: 0.5 / share}
 results, models = {name: [] for name in heads}, []
 for name, head in heads.items():
+    model = network(head)
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(4e-3), loss, jit_compile=False)
+    model.optimizer.build(model.trainable_variables)  # prepares the step once, not twice
+    start = [variable.numpy() for variable in model.optimizer.variables]
     for seed in range(3):
         keras.utils.set_random_seed(seed)
-        model = network(head)
-        models.append(model)
-        loss = keras.losses.BinaryCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.Adam(4e-3), loss, jit_compile=False)
-        model.optimizer.build(model.trainable_variables)  # prepares the step once, not twice
+        fresh = network(head)
+        model.set_weights(fresh.get_weights())  # the same compiled network, from the start again
+        for variable, value in zip(model.optimizer.variables, start, strict=True):
+            variable.assign(value)
         options = {"batch_size": 128, "class_weight": weights, "verbose": 0}
         model.fit(shrunk["train"], train_classes, epochs=10, **options)
         answers = [model(cells).numpy()[:, 0] > 0 for cells in shrunk.values()]
         pairs = zip((train_classes, validation_classes), answers, strict=True)
         results[name].append([balanced(classes, answer) for classes, answer in pairs])
+        fresh.set_weights(model.get_weights())
+        models.append(fresh)
 results = {name: np.array(values) for name, values in results.items()}
 
 # %% tags=["experiment", "nbval-ignore-output"]

@@ -396,7 +396,7 @@ check("freeze_batch_norm", freeze_batch_norm)
 # Now all convolutions learn, at a rate that is ten times smaller than from scratch: the weights are
 # good already. The rate rises from 0 at first, so that Adam can find its scale before it takes large
 # steps, and then falls along half a cosine. Each cell comes in one of eight flips and turns. Here is a
-# very short run, one epoch over 480 cells, at a third of the rate that longer runs take:
+# very short run, one epoch over 240 cells, at a third of the rate that longer runs take:
 
 # %% tags=["experiment"]
 tuned = fresh()
@@ -405,19 +405,19 @@ before = {layer.name: layer.get_weights() for layer in tuned.layers if layer.wei
 transfer.unfreeze(tuned)
 start = time.perf_counter()
 options = {"epochs": 1, "learning_rate": 1e-4}
-losses = transfer.fine_tune(tuned, train_images[:480], targets[:480], **options)
+losses = transfer.fine_tune(tuned, train_images[:240], targets[:240], **options)
 took = time.perf_counter() - start
 after = {layer.name: layer.get_weights() for layer in tuned.layers if layer.weights}
 answers = transfer.predict(tuned, images)
 
 # %% tags=["experiment", "nbval-ignore-output"]
 print(f"training loss: {losses[0]:.2f}")
-print(f"{480 / took:.0f} cells a second, the first step's preparation included")
+print(f"{240 / took:.0f} cells a second, the first step's preparation included")
 for name, scores in (("head alone", seen), ("fine-tuned", transfer.evaluate(truth, answers))):
     print(f"{name}: accuracy {scores['accuracy']:.1%}, ROC-AUC {scores['roc_auc']:.3f}")
 
 # %% [markdown]
-# Do not judge fine-tuning by fifteen steps. The head was trained on features that now move, and so
+# Do not judge fine-tuning by eight steps. The head was trained on features that now move, and so
 # short a run may well end behind the head alone. The learning curves and the headline at the end of
 # the lesson have the cells and the epochs to tell. What a short run can tell is whether anything
 # learns at all.
@@ -742,7 +742,7 @@ plots.show(
 # %% [markdown]
 # Nobody told the network where the cracks are; it was given one bit a cell. Some of the warm places
 # touch a crack, and others lie at an edge or in a corner where an engineer would mark nothing. So
-# this network, trained for one epoch on 480 small pictures, may be right about these cells for
+# this network, trained for one epoch on 240 small pictures, may be right about these cells for
 # reasons that will not hold on the next ones. The accuracy did not tell you that. The map is coarse, six
 # by six positions, and shows what the logit hangs on, no more: a hint where to look, not a
 # proof that the reason is right, or wrong.

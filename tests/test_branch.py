@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 from utils.course import branch
+from utils.course.activations import hard_sigmoid, relu, relu6, sigmoid
 from utils.course.sandbox import Sandbox
 
 X = np.random.default_rng(0).normal(size=(2, 9, 6, 8)).astype("float32")
@@ -40,7 +41,7 @@ def seen():
 
 
 def forward(seen, **options):
-    active = dict.fromkeys(("expand", "depthwise"), options.pop("activation", branch.relu))
+    active = dict.fromkeys(("expand", "depthwise"), options.pop("activation", relu))
     groups = branch.with_norms(seen["steps"])
     return branch.forward(X, groups, ROLES, active, **options)
 
@@ -79,24 +80,24 @@ def test_norm_that_is_missing():
 
 
 def test_forward_is_what_keras_computes(seen):
-    right = forward(seen, gate=branch.sigmoid)
+    right = forward(seen, gate=sigmoid)
     np.testing.assert_allclose(right, seen["value"], atol=1e-4)
     for options in (
-        {"gate": branch.hard_sigmoid},
-        {"gate": branch.sigmoid, "activation": branch.relu6},
-        {"gate": branch.sigmoid, "inner": lambda z: z - 1},
-        {"gate": branch.sigmoid, "early": True, "activation": lambda z: z**2},
+        {"gate": hard_sigmoid},
+        {"gate": sigmoid, "activation": relu6},
+        {"gate": sigmoid, "inner": lambda z: z - 1},
+        {"gate": sigmoid, "early": True, "activation": lambda z: z**2},
     ):
         assert np.abs(forward(seen, **options) - seen["value"]).max() > 1e-3
 
 
 def test_value_problems_name_the_variant(seen):
     variants = [
-        (forward(seen, gate=branch.hard_sigmoid), ""),
-        (forward(seen, gate=branch.sigmoid), "a soft gate."),
+        (forward(seen, gate=hard_sigmoid), ""),
+        (forward(seen, gate=sigmoid), "a soft gate."),
     ]
     assert branch.value_problems(X, seen["value"], variants, adds=False) == ["a soft gate.", ""]
-    assert branch.value_problems(X, branch.relu(seen["value"]), variants, adds=False) == [
+    assert branch.value_problems(X, relu(seen["value"]), variants, adds=False) == [
         "the projection stays linear: no activation after it.",
         "",
     ]
@@ -116,6 +117,6 @@ def test_shortcuts():
         (y, True, add),
         (y, False, ""),
         (y + X, False, "here the input is not added."),
-        (branch.relu(y + X), True, "no ReLU follows the addition: the narrow ends are linear."),
+        (relu(y + X), True, "no ReLU follows the addition: the narrow ends are linear."),
     ):
         assert branch.value_problems(X, value, [(y, "")], adds) == ["", problem]

@@ -6,6 +6,7 @@ rules (`forward`) and by the rules' usual mistakes, and sees which of them the v
 
 import numpy as np
 
+from utils.course.activations import hard_sigmoid, relu
 from utils.course.exercise import same, say
 from utils.course.plain import plain
 from utils.course.watch import observe
@@ -18,42 +19,6 @@ LAYER = {
     "middle_depthwise": "middle depthwise convolution",
     "project": "projection",
 }
-
-
-def relu(x):
-    """Return max(x, 0).
-
-    >>> relu(np.array([-1.0, 2.0])).tolist()
-    [0.0, 2.0]
-    """
-    return np.maximum(x, 0)
-
-
-def relu6(x):
-    """Return min(max(x, 0), 6).
-
-    >>> relu6(np.array([-1.0, 2.0, 7.0])).tolist()
-    [0.0, 2.0, 6.0]
-    """
-    return np.clip(x, 0, 6)
-
-
-def sigmoid(x):
-    """Return 1 / (1 + exp(−x)).
-
-    >>> float(sigmoid(0.0))
-    0.5
-    """
-    return 1 / (1 + np.exp(-x))
-
-
-def hard_sigmoid(x):
-    """Return ReLU6(x + 3) / 6.
-
-    >>> hard_sigmoid(np.array([-3.0, 0.0, 3.0])).tolist()
-    [0.0, 0.5, 1.0]
-    """
-    return relu6(x + 3) / 6
 
 
 def layer(layer, _, outputs) -> dict | None:

@@ -4,13 +4,10 @@ import inspect
 
 import numpy as np
 
+from utils.course.activations import relu
 from utils.course.exercise import Case, Exercise, Part, mismatch, part, same
 
 LESSON = "01_pointwise_convolutions"
-
-
-def _relu(values):
-    return np.maximum(values, 0)
 
 
 def _draw_sizes(rng, count, low, high):
@@ -145,12 +142,12 @@ def _judge_conv(inputs, seen):
         for (x, kernel, bias), got in zip(inputs["neurons"], seen["neurons"], strict=True):
             mistakes = (
                 (x @ kernel + bias, "the ReLU is missing: negative sums become 0."),
-                (_relu(x @ kernel), "the bias is missing: add `bias[f]` to the sum of filter f."),
+                (relu(x @ kernel), "the bias is missing: add `bias[f]` to the sum of filter f."),
                 (x @ kernel, "the bias and the ReLU are missing."),
-                (_relu(x @ kernel) + bias, "the bias comes before the ReLU, not after it."),
-                (_relu(x) @ kernel + bias, "the ReLU acts on the sum, not on the input."),
+                (relu(x @ kernel) + bias, "the bias comes before the ReLU, not after it."),
+                (relu(x) @ kernel + bias, "the ReLU acts on the sum, not on the input."),
                 (np.abs(x @ kernel + bias), "ReLU sets negative sums to 0, it keeps no size."),
-                (_relu(x @ kernel - bias), "the bias is subtracted: add it."),
+                (relu(x @ kernel - bias), "the bias is subtracted: add it."),
                 (np.minimum(x @ kernel + bias, 0), "ReLU keeps the positive sums, not the others."),
                 (
                     np.clip(x @ kernel + bias, 0, 1),
@@ -158,7 +155,7 @@ def _judge_conv(inputs, seen):
                 ),
                 (1 / (1 + np.exp(-x @ kernel - bias)), "that is a sigmoid; ReLU is max(z, 0)."),
             )
-            yield Case(call(x, kernel), got, _relu(x @ kernel + bias), mistakes)
+            yield Case(call(x, kernel), got, relu(x @ kernel + bias), mistakes)
 
     return [
         part("weighted sum over the channels", 0.5, sums()),
@@ -240,7 +237,7 @@ def _judge_pointwise(inputs, seen):
             mistakes = (
                 (x @ kernel, "the bias is made and never added: add it in `call`."),
                 (x @ kernel - bias, "the bias is subtracted: add it."),
-                (_relu(right), "with `activation=None` there is no ReLU: negative sums stay."),
+                (relu(right), "with `activation=None` there is no ReLU: negative sums stay."),
                 (right.transpose(0, 2, 1, 3), "rows and columns are swapped."),
                 (right.mean((1, 2)), "the mean over all positions is taken; each one stays."),
             )
@@ -250,11 +247,11 @@ def _judge_pointwise(inputs, seen):
     x = inputs["x"]
     mistakes = (
         (x @ kernel + bias, "the activation is not applied: `self.activation(…)` in `call`."),
-        (_relu(x @ kernel) + bias, "the activation comes last, after the bias."),
-        (_relu(x) @ kernel + bias, "the activation acts on the sum, not on the input."),
+        (relu(x @ kernel) + bias, "the activation comes last, after the bias."),
+        (relu(x) @ kernel + bias, "the activation acts on the sum, not on the input."),
     )
     call = f'PointwiseConv2D({filters}, activation="relu")(x) with the weights set'
-    activated = Case(call, seen["relu"], _relu(x @ kernel + bias), mistakes)
+    activated = Case(call, seen["relu"], relu(x @ kernel + bias), mistakes)
     return [weights, part(names[1], points[1], linear()), part(names[2], points[2], [activated])]
 
 
@@ -437,10 +434,10 @@ def _branches(x, row, weights):
         return values
 
     def bottlenecked(size, reduce, filters):
-        right = chain((1, reduce), _relu, (size, filters), _relu)
+        right = chain((1, reduce), relu, (size, filters), relu)
         mistakes = [
-            (chain((1, reduce), (size, filters), _relu), "the bottleneck lacks its ReLU."),
-            (chain((1, reduce), _relu, (size, filters)), "the last convolution lacks its ReLU."),
+            (chain((1, reduce), (size, filters), relu), "the bottleneck lacks its ReLU."),
+            (chain((1, reduce), relu, (size, filters)), "the last convolution lacks its ReLU."),
             (chain((1, reduce), (size, filters)), "both convolutions lack their ReLU."),
         ]
         absent = (
@@ -457,18 +454,18 @@ def _branches(x, row, weights):
     def mean(values):
         return _pool(values, np.nanmean)
 
-    pooling = chain(largest, (1, pooled), _relu)
+    pooling = chain(largest, (1, pooled), relu)
     pool_mistakes = [
         (chain(largest, (1, pooled)), "the projection lacks its ReLU."),
-        (chain((1, pooled), _relu, largest), "the projection comes after the pooling."),
-        (chain(mean, (1, pooled), _relu), "max pooling, not the mean."),
-        (chain((1, pooled), _relu), "the 3×3 max pooling before the projection is missing."),
+        (chain((1, pooled), relu, largest), "the projection comes after the pooling."),
+        (chain(mean, (1, pooled), relu), "max pooling, not the mean."),
+        (chain((1, pooled), relu), "the 3×3 max pooling before the projection is missing."),
         (largest(x), f"no projection: all {channels} channels are handed on, not {pooled}."),
     ]
     absent = "expected a kernel (1, 1, {}, {}) and a bias."
     return {
         "1×1 branch": (
-            chain((1, f1), _relu),
+            chain((1, f1), relu),
             [(chain((1, f1)), "the ReLU is missing.")],
             absent.format(channels, f1),
         ),
@@ -604,9 +601,9 @@ def _mlpconv_parts(case, weights):
 
     def run(*active):
         values = x
-        for shape, relu in zip(wanted, active, strict=True):
+        for shape, activated in zip(wanted, active, strict=True):
             values = _conv(values, kernel_of[shape]) + bias_of[shape[-1]]
-            values = _relu(values) if relu else values
+            values = relu(values) if activated else values
         return values
 
     mistakes = (

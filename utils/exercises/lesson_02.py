@@ -4,15 +4,12 @@ import math
 
 import numpy as np
 
+from utils.course.activations import relu
 from utils.course.exercise import Case, Exercise, first_problem, graded, mismatch, part, same, say
 from utils.course.plain import plain
 from utils.course.watch import observe, watch
 
 LESSON = "02_residual_blocks"
-
-
-def _relu(x):
-    return np.maximum(x, 0)
 
 
 # residual_forward ---------------------------------------------------------------------------
@@ -43,43 +40,43 @@ def _probe_forward(box, answer, inputs):
 def _judge_forward(inputs, seen):
     def cases(kind, call):
         for (a, W1, b1, W2, b2, *Ws), got in zip(inputs[kind], seen[kind], strict=True):
-            a1 = _relu(a @ W1 + b1)
+            a1 = relu(a @ W1 + b1)
             z2 = a1 @ W2 + b2
             s = a @ Ws[0] if Ws else a
             early = "z[l+2] passes a ReLU before the addition; it comes after: g(z[l+2] + a[l])."
             still = "with zero weights a block returns its input; yours returns 0."
             mistakes = [
                 (0 * a, still),
-                (_relu(z2 * s), "the paths are multiplied; add them."),
-                (_relu(z2 - s), "the shortcut is subtracted; add it."),
-                (_relu(z2), "the shortcut is missing: add it to z[l+2] before the last ReLU."),
-                (_relu(z2) + s, early),
-                (_relu(_relu(z2) + s), early),
+                (relu(z2 * s), "the paths are multiplied; add them."),
+                (relu(z2 - s), "the shortcut is subtracted; add it."),
+                (relu(z2), "the shortcut is missing: add it to z[l+2] before the last ReLU."),
+                (relu(z2) + s, early),
+                (relu(relu(z2) + s), early),
                 (z2 + s, "the last ReLU is missing: it follows the addition."),
                 (
-                    _relu((a @ W1 + b1) @ W2 + b2 + s),
+                    relu((a @ W1 + b1) @ W2 + b2 + s),
                     "the ReLU between the two layers is missing.",
                 ),
-                (_relu(a1 @ W2 + s), "b2 is missing: z[l+2] = a[l+1] @ W2 + b2."),
-                (_relu(_relu(a @ W1) @ W2 + b2 + s), "b1 is missing: z[l+1] = a[l] @ W1 + b1."),
+                (relu(a1 @ W2 + s), "b2 is missing: z[l+2] = a[l+1] @ W2 + b2."),
+                (relu(relu(a @ W1) @ W2 + b2 + s), "b1 is missing: z[l+1] = a[l] @ W1 + b1."),
                 (
-                    _relu(z2 + _relu(s)),
+                    relu(z2 + relu(s)),
                     "the shortcut has a ReLU of its own; a[l] @ Ws is added as it is.",
                 ),
             ]
             if Ws:
                 padded = np.pad(a, ((0, 0), (0, z2.shape[1] - a.shape[1])))
-                mistakes.append((_relu(z2 + padded), "you pad with zeros; with Ws, use a[l] @ Ws."))
+                mistakes.append((relu(z2 + padded), "you pad with zeros; with Ws, use a[l] @ Ws."))
             elif a1.shape == a.shape:
                 mistakes.append(
                     (
-                        _relu(z2 + a1),
+                        relu(z2 + a1),
                         "the shortcut starts at the block's input a[l], not at a[l+1].",
                     )
                 )
             if Ws and "broadcast" in got.get("error", ""):
                 got = {"error": "shapes that do not fit: is the shortcut a @ Ws here?"}
-            yield Case(call, got, _relu(z2 + s), tuple(mistakes))
+            yield Case(call, got, relu(z2 + s), tuple(mistakes))
 
     return [
         part("zero weights: the identity", 0.5, cases("zero", "a block whose W and b are 0")),
@@ -230,10 +227,10 @@ def _main_path(case, got):
         return "no batch norm follows the first convolution directly.", z
     if _is(two["inputs"], norms[0]):
         return "the ReLU between the two convolutions is missing.", z
-    if not _is(two["inputs"], _relu(norms[0])):
+    if not _is(two["inputs"], relu(norms[0])):
         return "the second convolution sees the ReLU of the first batch norm; yours does not.", z
     if norms[1] is None:
-        if any(same(s["inputs"], _relu(two["outputs"])) for s in steps):
+        if any(same(s["inputs"], relu(two["outputs"])) for s in steps):
             return "a ReLU stands between the second convolution and its batch norm.", z
         return "no batch norm follows the second convolution, before the addition.", z
     if _share_norm(steps, convs):
@@ -258,7 +255,7 @@ def _shortcut(case, got, z):
     if not isinstance(z, np.ndarray) or z.shape != y.shape:
         return "the output of the two layers cannot be found; get that part right first."
     rights, wrongs = _candidates(case, got["steps"])
-    if any(same(y, _relu(z + right), 1e-3) for right in rights):
+    if any(same(y, relu(z + right), 1e-3) for right in rights):
         _, pointwise = _convolutions(got["steps"])
         if case["shortcut"] == "zero_pad" and _kernels(got) > 2:
             return "zero padding learns nothing; your shortcut has a kernel."
@@ -267,20 +264,20 @@ def _shortcut(case, got, z):
         return ""
     for shortcut in rights:
         mistakes = (
-            (_relu(z) + shortcut, "you add after the last ReLU; the addition comes before it."),
+            (relu(z) + shortcut, "you add after the last ReLU; the addition comes before it."),
             (z + shortcut, "no ReLU after the addition."),
-            (_relu(_relu(z) + shortcut), "a ReLU before the addition is too many; one follows it."),
-            (_relu(z + _relu(shortcut)), "the shortcut has a ReLU of its own; add it as it is."),
-            (_relu(z * shortcut), "the two paths are multiplied; add them."),
-            (_relu(z - shortcut), "one path is subtracted from the other; add them."),
+            (relu(relu(z) + shortcut), "a ReLU before the addition is too many; one follows it."),
+            (relu(z + relu(shortcut)), "the shortcut has a ReLU of its own; add it as it is."),
+            (relu(z * shortcut), "the two paths are multiplied; add them."),
+            (relu(z - shortcut), "one path is subtracted from the other; add them."),
         )
         for wrong, message in mistakes:
             if same(y, wrong, 1e-3):
                 return message
     for shortcut, message in wrongs:
-        if same(y, _relu(z + shortcut), 1e-3):
+        if same(y, relu(z + shortcut), 1e-3):
             return message
-    if same(y, _relu(z), 1e-3) or same(y, z, 1e-3):
+    if same(y, relu(z), 1e-3) or same(y, z, 1e-3):
         return "there is no shortcut: x reaches the output through the two layers only."
     if not rights:
         return "no 1×1 Conv2D with the block's stride reads the input."
@@ -353,7 +350,7 @@ def _probe_start(box, answer, inputs):
                 weight.assign(rng.normal(0, 0.5, weight.shape))
         before = {weight.path: weight.numpy() for weight in block.weights}
         results, errors = [], []
-        for x in (_relu(case["x"]), case["x"]):
+        for x in (relu(case["x"]), case["x"]):
             results.append(box.call(answer, block, x))
             errors.append(float(np.max(np.abs(block(x).numpy() - x))))
         after = {weight.path: weight.numpy() for weight in block.weights}
@@ -379,7 +376,7 @@ def _judge_start(inputs, seen):
         stopped = next((r["error"] for r in got["results"] if "error" in r), "")
         gamma.append(f"{block} stopped with {stopped}" if stopped else _gamma_problem(got))
         for result, error, x in zip(
-            got["results"], got["errors"], (_relu(case["x"]), case["x"]), strict=True
+            got["results"], got["errors"], (relu(case["x"]), case["x"]), strict=True
         ):
             negative = -float(np.min(x))
             mistakes = (
@@ -392,11 +389,11 @@ def _judge_start(inputs, seen):
                     ),
                     (-negative, "that has a sign; take the absolute value before the largest."),
                     (
-                        float(np.mean(_relu(x) - x)),
+                        float(np.mean(relu(x) - x)),
                         "that is the mean; return the largest difference.",
                     ),
                     (
-                        float(np.sum(_relu(x) - x)),
+                        float(np.sum(relu(x) - x)),
                         "that is the sum; return the largest difference.",
                     ),
                 )

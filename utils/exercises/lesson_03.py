@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 
+from utils.course.activations import relu, relu6
 from utils.course.exercise import Case, Exercise, Part, first_problem, graded, mismatch, part, same
 from utils.course.plain import plain
 from utils.course.watch import randomise
@@ -296,32 +297,32 @@ def _value_problem(case, got, found):
         return values
 
     spatial = filtered(strides)
-    activations = (_relu, _relu6)
+    activations = (relu, relu6)
     for one, two in itertools.product(activations, repeat=2):
         if same(y, two(second(mixed(one(first(spatial))))), 1e-3):
             return ""
-    for relu in activations:
+    for active in activations:
         mistakes = (
             (
-                relu(second(mixed(first(spatial)))),
+                active(second(mixed(first(spatial)))),
                 "the ReLU between the two convolutions is missing.",
             ),
-            (second(mixed(relu(first(spatial)))), "the last ReLU is missing."),
+            (second(mixed(active(first(spatial)))), "the last ReLU is missing."),
             (second(mixed(nothing(first(spatial)))), "there is no ReLU after either batch norm."),
             (
-                relu(second(mixed(first(relu(spatial))))),
+                active(second(mixed(first(active(spatial))))),
                 "ReLU comes after batch norm, not before it.",
             ),
             (
-                second(relu(mixed(first(relu(spatial))))),
+                second(active(mixed(first(active(spatial))))),
                 "ReLU comes after batch norm, not before it.",
             ),
             (
-                second(relu(mixed(relu(first(spatial))))),
+                second(active(mixed(active(first(spatial))))),
                 "the last ReLU stands before its batch norm.",
             ),
             (
-                relu(second(mixed(relu(first(filtered(1)))[:, ::strides, ::strides]))),
+                active(second(mixed(active(first(filtered(1)))[:, ::strides, ::strides]))),
                 "the stride belongs to the depthwise convolution: yours first computes pixels "
                 "that the pointwise one then passes over.",
             ),
@@ -353,14 +354,6 @@ def _norm(got, size, values):
     # A norm may have been made without scale or shift.
     scale = found.get("gamma", 1) / np.sqrt(found["moving_variance"] + epsilon)
     return (values - found["moving_mean"]) * scale + found.get("beta", 0)
-
-
-def _relu(values):
-    return np.maximum(values, 0)
-
-
-def _relu6(values):
-    return np.clip(values, 0, 6)
 
 
 # scaled_block_macs --------------------------------------------------------------------------

@@ -4,15 +4,12 @@ import math
 
 import numpy as np
 
+from utils.course.activations import relu, relu6
 from utils.course.exercise import Case, Exercise, first_problem, graded, part, same, say
 from utils.course.plain import plain
 from utils.course.watch import observe, watch
 
 LESSON = "04_mobilenet_v2"
-
-
-def _relu6(x):
-    return np.clip(x, 0, 6)
 
 
 # relu_information_loss ----------------------------------------------------------------------
@@ -92,7 +89,7 @@ def _judge_loss(inputs, seen):
                     ),
                     (1 - loss, "that is the share that survives; return the share that is lost."),
                     (100 * loss, "a share lies between 0 and 1."),
-                    (share(_back(_relu6(z), x)), "that is ReLU6; here ReLU cuts at 0 only."),
+                    (share(_back(relu6(z), x)), "that is ReLU6; here ReLU cuts at 0 only."),
                     (loss**0.5, "that is a ratio of lengths; take squares, and no root."),
                     (
                         loss * total / x.size,
@@ -332,7 +329,7 @@ def _depthwise_problem(case, steps, before, depthwise):
         if normed is None:
             return "no batch norm follows the expansion directly."
         return _activated(depthwise["inputs"], normed, "batch norm of the expansion", "depthwise")
-    if same(depthwise["inputs"], _relu6(x)) or same(depthwise["inputs"], np.maximum(x, 0)):
+    if same(depthwise["inputs"], relu6(x)) or same(depthwise["inputs"], relu(x)):
         return "without an expansion the depthwise convolution reads the block's input as it is."
     return ""
 
@@ -347,7 +344,7 @@ def _positions_problem(case, outputs):
 
 def _activated(inputs, normed, after, reader):
     """What is wrong with the ReLU6 between a batch norm and the next convolution."""
-    if same(inputs, _relu6(normed)):
+    if same(inputs, relu6(normed)):
         return ""
     if same(inputs, normed):
         return f"ReLU6 is missing after the {after}."
@@ -399,7 +396,7 @@ def _shortcut_problem(case, got, z):
         return ""
     if adds and same(y, z):
         return "input and output have the same shape, so the input is added; yours is not."
-    cut = (_relu6, lambda value: np.maximum(value, 0))
+    cut = (relu6, relu)
     for g in cut:
         if adds and same(y, g(z + x), 1e-3):
             return "an activation follows the addition; the narrow ends stay linear."

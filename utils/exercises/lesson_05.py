@@ -2,14 +2,11 @@
 
 import numpy as np
 
+from utils.course.activations import relu
 from utils.course.exercise import Case, Exercise, first_problem, graded, mismatch, part, same
 from utils.course.watch import observe, step
 
 LESSON = "05_small_nets"
-
-
-def _relu(x):
-    return np.maximum(x, 0)
 
 
 def _shuffled(x, groups):
@@ -116,7 +113,7 @@ def _fire_values(x, y, weights):
     (reduce, b), (one, b1), (three, b3) = weights
     height, width = x.shape[1:3]
 
-    def expanded(squeezed, relu_1x1=_relu, relu_3x3=_relu, swap=False):
+    def expanded(squeezed, relu_1x1=relu, relu_3x3=relu, swap=False):
         padded = np.pad(squeezed, ((0, 0), (1, 1), (1, 1), (0, 0)))
         wide = b3 + sum(
             padded[:, i : i + height, j : j + width] @ three[i, j]
@@ -130,14 +127,14 @@ def _fire_values(x, y, weights):
         return z
 
     z = x @ reduce[0, 0] + b
-    if same(y, expanded(_relu(z)), 1e-3):
+    if same(y, expanded(relu(z)), 1e-3):
         return ""
     mistakes = (
         (expanded(z), "the ReLU after the squeeze is missing."),
-        (expanded(_relu(z), same_as_is, same_as_is), "no ReLU follows the two expansions."),
-        (expanded(_relu(z), same_as_is), "no ReLU follows the 1×1 expansion."),
-        (expanded(_relu(z), _relu, same_as_is), "no ReLU follows the 3×3 expansion."),
-        (expanded(_relu(z), swap=True), "the 3×3 filters come first; put the 1×1 filters first."),
+        (expanded(relu(z), same_as_is, same_as_is), "no ReLU follows the two expansions."),
+        (expanded(relu(z), same_as_is), "no ReLU follows the 1×1 expansion."),
+        (expanded(relu(z), relu, same_as_is), "no ReLU follows the 3×3 expansion."),
+        (expanded(relu(z), swap=True), "the 3×3 filters come first; put the 1×1 filters first."),
         (expanded(z, same_as_is, same_as_is), "there is no ReLU at all; each convolution has one."),
     )
     for wrong, message in mistakes:
@@ -345,19 +342,19 @@ def _unit_problems(case, got):
             break
     if not problem and not same(first["inputs"], x):
         problem = "the first convolution sees the unit's input; something stands before it."
-    before, relu = norms[0], _relu(norms[0])
+    before, after = norms[0], relu(norms[0])
     found = depthwise["inputs"]
-    orders = [_shuffled(each, groups) for each in (relu, before)]
+    orders = [_shuffled(each, groups) for each in (after, before)]
     unrelued = "the ReLU after the first batch norm is missing."
     if not problem and any(same(found, each) for each in (before, orders[1])):
         problem = unrelued
-    if not problem and same(last["inputs"], _relu(norms[1])):
+    if not problem and same(last["inputs"], relu(norms[1])):
         problem = "a ReLU follows the depthwise convolution; there is none."
     if not problem and not same(last["inputs"], norms[1]):
         problem = "the last convolution does not read the batch norm of the depthwise one."
     return [
         problem,
-        _shuffle_problem(found, orders, (relu, before), groups),
+        _shuffle_problem(found, orders, (after, before), groups),
         _end_problem(case, got["value"], norms[2]),
     ]
 
@@ -398,12 +395,12 @@ def _end_problem(case, y, z):
             return "the branch and the input have different shapes, so they cannot be added."
         mistakes = (
             (x + z, "no ReLU follows the addition."),
-            (x + _relu(z), "you add after the ReLU; the addition comes before it."),
-            (_relu(x + _relu(z)), "a ReLU before the addition is too many; one follows it."),
-            (_relu(z), "the input is not added."),
+            (x + relu(z), "you add after the ReLU; the addition comes before it."),
+            (relu(x + relu(z)), "a ReLU before the addition is too many; one follows it."),
+            (relu(z), "the input is not added."),
             (z, "the input is not added."),
         )
-        right = _relu(x + z)
+        right = relu(x + z)
     else:
         if z.shape[:-1] != shape[:-1]:
             return "the branch does not halve the sides."
@@ -416,12 +413,12 @@ def _end_problem(case, y, z):
 
         mistakes = (
             (both(pool, z), "no ReLU follows the concatenation."),
-            (_relu(both(z, pool)), "the pooled input comes first, then the branch."),
-            (_relu(both(most, z)), "you take the maximum; the unit takes the average."),
-            (_relu(both(x[:, ::2, ::2], z)), "you take every second pixel; average 3×3 of them."),
-            (both(pool, _relu(z)), "the ReLU covers both parts, the pooled input as well."),
+            (relu(both(z, pool)), "the pooled input comes first, then the branch."),
+            (relu(both(most, z)), "you take the maximum; the unit takes the average."),
+            (relu(both(x[:, ::2, ::2], z)), "you take every second pixel; average 3×3 of them."),
+            (both(pool, relu(z)), "the ReLU covers both parts, the pooled input as well."),
         )
-        right = _relu(both(pool, z))
+        right = relu(both(pool, z))
     if same(y, right, 1e-3):
         return ""
     for wrong, message in mistakes:

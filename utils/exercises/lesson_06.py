@@ -2,17 +2,14 @@
 
 import numpy as np
 
+from utils.course.activations import hard_sigmoid, relu, relu6, sigmoid
 from utils.course.branch import (
     apply,
     batch_problem,
     forward,
-    hard_sigmoid,
     look,
     order_problem,
-    relu,
-    relu6,
     roles_of,
-    sigmoid,
     value_problems,
     with_norms,
 )
