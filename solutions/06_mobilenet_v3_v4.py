@@ -147,7 +147,7 @@ print(f"{share:.0%} of all activations are h-swish")
 # Write `hard_swish(x)` for an array of any shape, with NumPy or `keras.ops`.
 #
 # *What is tested:* random arrays, once with values outside $-3 … 3$ and once inside. (Keras'
-# own activation functions are not allowed, `ops` is.)
+# own h-swish is not allowed, neither from `keras.activations` nor as `ops.hard_swish`; the rest of `ops` is.)
 
 
 # %% exercise="hard_swish" points=1

@@ -503,10 +503,10 @@ def broken(backbone, images, targets):
 # %% [markdown]
 # Write `repaired(backbone, images, targets)`, which does what was meant and returns the network:
 # the head first, then all convolutions of the backbone, while the batch norms, at any depth,
-# keep their statistics.
+# keep their statistics, $\gamma$ and $\beta$.
 #
 # *What is tested:* a small backbone, 16 pictures. Every convolution of the network that you return
-# has changed, the statistics have not, the outputs are logits.
+# has changed, the batch norms have not, the outputs are logits.
 
 
 # %% exercise="repaired" points=2

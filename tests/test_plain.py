@@ -2,6 +2,7 @@
 
 import collections
 import json
+from fractions import Fraction
 
 import keras
 import numpy as np
@@ -59,6 +60,7 @@ class Text(str):
         (keras.Variable(ONE), ONE),
         (range(3), np.arange(3)),
         (Point(1, 2), np.array([1, 2])),
+        (Fraction(1, 4), 0.25),
         (1 + 2j, {"type": "complex"}),
         ({1, 2}, {"type": "set"}),
         (iter([1]), {"type": "list_iterator"}),
@@ -67,6 +69,7 @@ class Text(str):
         (np.array([None]), {"type": "ndarray"}),
         (Text("a"), {"type": "Text"}),
         (Odd(), {"type": "Odd"}),
+        (Fraction(10**400), {"type": "Fraction"}),
         (int, {"type": "type int"}),
         (len, {"type": "builtin_function_or_method len"}),
         (keras.Input((2,)), {"type": "KerasTensor"}),

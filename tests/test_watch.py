@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from utils.course.sandbox import Sandbox
-from utils.course.watch import observe, randomise, step, watch
+from utils.course.watch import no_tensor, observe, randomise, step, watch
 
 X = np.random.default_rng(0).normal(size=(2, 6, 5, 4)).astype("float32")
 
@@ -32,6 +32,7 @@ def test_steps_in_order():
     assert np.array_equal(depthwise["inputs"], conv["outputs"])
     assert np.array_equal(dense["outputs"], value)
     told = {"kernel": 3, "strides": 2, "filters": 6, "groups": 2, "weights": 3 * 2 * 6}
+    told |= {"kernel_size": (1, 3), "dilation_rate": 1}
     assert told.items() <= conv.items()
     assert conv["activation"] == "relu"
     told = {"kernel": 3, "strides": 1, "filters": 12, "groups": 6, "weights": 9 * 6 * 2}
@@ -39,6 +40,12 @@ def test_steps_in_order():
     assert dense["weights"] == 12 * 3
     assert "weights" not in norm
     assert step(layers.ReLU(), X, X) is None
+
+
+def test_an_activation_may_be_a_layer():
+    conv = layers.Conv2D(2, 1, activation=layers.ReLU())
+    _, (seen, *_) = watch(lambda: layers.Activation("linear")(conv(X)))
+    assert seen["activation"] == "ReLU"
 
 
 def test_a_shared_layer_is_told_from_two():
@@ -84,6 +91,40 @@ def test_an_observed_layer():
     assert np.allclose(seen["alone"], seen["value"][:1], atol=1e-5)
     assert len(seen["steps"]) == 4
     assert sum(weight.size for weight in seen["weights"]) == 3 * 2 * 6 + 6 + 108 + 12 + 24 + 39
+    assert not seen["anew"]
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_layers_made_anew_at_each_call(anew):
+    class Norm(layers.Layer):
+        def build(self, shape):
+            self.norm = layers.BatchNormalization()
+
+        def call(self, x):
+            norm = layers.BatchNormalization() if anew else self.norm
+            return layers.ReLU()(norm(x))
+
+    seen = observe(Sandbox(), Norm, X, seed=0)
+    assert seen["anew"] is anew
+    # A judge may describe steps of its own, without the layer.
+    assert not observe(Sandbox(), Norm, X, seed=0, describe=lambda *_: {"kind": "any"})["anew"]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (X, ""),
+        (None, "the unit returned no tensor"),
+        ((X, X), "`call` returned 2 tensors; return one."),
+        ([X, X, X], "`call` returned 3 tensors; return one."),
+        ((X,), "`call` returned a tuple; return the tensor in it."),
+        (7, "the unit returned 7; expected a tensor."),
+        ([X, 7], "expected a tensor"),
+    ],
+)
+def test_what_is_no_tensor(value, said):
+    assert said in no_tensor(value, "unit")
+    assert bool(no_tensor(value, "unit")) is bool(said)
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,12 @@ def separable_cost_ratio(kernel_size, channels, filters):
 """,
     },
     right={
+        "fractions": """
+def separable_cost_ratio(kernel_size, channels, filters):
+    from fractions import Fraction
+
+    return Fraction(1, filters) + Fraction(1, kernel_size**2)
+""",
         "by counting": """
 def separable_cost_ratio(kernel_size, channels, filters):
     full = kernel_size * kernel_size * channels * filters
@@ -245,7 +251,7 @@ DEPTHWISE_SEPARABLE_CONV = Answers(
         "leave batch norm's `training` to Keras": _layer(
             ("self.norm1(self.depthwise(x))", "self.norm1(self.depthwise(x), training=True)")
         ),
-        "the stride belongs to the depthwise": _layer(
+        "the 3×3 windows start elsewhere": _layer(
             ("DepthwiseConv2D(3, strides, ", "DepthwiseConv2D(3, "),
             ("Conv2D(filters, 1)", "Conv2D(filters, 1, strides)"),
         ),
@@ -258,7 +264,17 @@ DEPTHWISE_SEPARABLE_CONV = Answers(
             (_ONE, "ops.relu(self.norm1(self.pointwise(x)))"),
             (_TWO, "ops.relu(self.norm2(self.depthwise(x)))"),
         ),
-        "no depthwise kernel of shape": _layer(("DepthwiseConv2D(3,", "DepthwiseConv2D(5,")),
+        "but (5, 5, ": _layer(("DepthwiseConv2D(3,", "DepthwiseConv2D(5,")),
+        ": use keras.layers.DepthwiseConv2D": _layer(
+            ("DepthwiseConv2D(3,", "Conv2D(filters + 1, 3,")
+        ),
+        "the pointwise kernel is 1×1": _layer(
+            ("Conv2D(filters, 1)", 'Conv2D(filters, 3, padding="same")')
+        ),
+        "the layers are made anew": _layer(
+            (_ONE, "ops.relu(keras.layers.BatchNormalization()(self.depthwise(x)))")
+        ),
+        "`call` returned 2 tensors; return one": _layer(("return " + _TWO, f"return {_TWO}, x")),
         "no pointwise kernel of shape": _layer(
             ("Conv2D(filters, 1)", 'Conv2D(filters, (1, 3), padding="same")')
         ),
@@ -339,6 +355,20 @@ class DepthwiseSeparableConv(keras.layers.Layer):
     },
     half={
         "right kernels and shape": (1.5, _layer((_TWO, "self.norm2(self.pointwise(x))"))),
+        "padded on all sides": (
+            1.5,
+            _layer(
+                (', padding="same"', ""),
+                (
+                    "self.depthwise(x)",
+                    "self.depthwise(ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))",
+                ),
+            ),
+        ),
+        "norms made anew": (
+            1.5,
+            _layer((_ONE, "ops.relu(keras.layers.BatchNormalization()(self.depthwise(x)))")),
+        ),
         "right kernels alone": (1.0, _layer((', padding="same"', ""))),
         "right shape alone": (
             0.5,
@@ -373,6 +403,11 @@ def scaled_block_macs(side, channels, filters, alpha, rho):
         "the pointwise step is missing": """
 def scaled_block_macs(side, channels, filters, alpha, rho):
     return 9 * (alpha * channels) * (rho * side) ** 2
+""",
+        "a multiply-add is one, not two": """
+def scaled_block_macs(side, channels, filters, alpha, rho):
+    m, n = alpha * channels, alpha * filters
+    return 2 * (rho * side) ** 2 * (9 * m + m * n)
 """,
         "the depthwise step is missing": """
 def scaled_block_macs(side, channels, filters, alpha, rho):
@@ -459,6 +494,13 @@ def pick_network(rows, max_macs, max_params):
     best = max(fitting, key=lambda row: row["top1"])
     return best["alpha"], best["resolution"]
 """,
+        "it returns None, but there is": """
+def pick_network(rows, max_macs, max_params):
+    best = max(rows, key=lambda row: row["top1"])
+    if best["macs"] <= max_macs and best["params"] <= max_params:
+        return best["alpha"], best["resolution"]
+    return None
+""",
         "in this order": """
 def pick_network(rows, max_macs, max_params):
     fitting = [row for row in rows if row["macs"] <= max_macs and row["params"] <= max_params]
@@ -489,6 +531,24 @@ def pick_network(rows, max_macs, max_params):
 """,
     },
     half={
+        "strict with the multiply-adds": (
+            1.5,
+            """
+def pick_network(rows, max_macs, max_params):
+    fitting = [row for row in rows if row["macs"] < max_macs and row["params"] <= max_params]
+    best = max(fitting, key=lambda row: row["top1"], default=None)
+    return best and (best["alpha"], best["resolution"])
+""",
+        ),
+        "strict with the parameters": (
+            1.5,
+            """
+def pick_network(rows, max_macs, max_params):
+    fitting = [row for row in rows if row["macs"] <= max_macs and row["params"] < max_params]
+    best = max(fitting, key=lambda row: row["top1"], default=None)
+    return best and (best["alpha"], best["resolution"])
+""",
+        ),
         "strict": (
             1.5,
             """

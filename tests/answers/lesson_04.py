@@ -121,6 +121,15 @@ def relu_information_loss(x, T):
     },
 )
 
+
+def _divisible(nearest, least="0.9 * channels"):
+    return f"""
+def make_divisible(channels, divisor=8):
+    n = max(divisor, {nearest})
+    return n + divisor if n < {least} else n
+"""
+
+
 MAKE_DIVISIBLE = Answers(
     wrong={
         "take the next multiple": """
@@ -159,6 +168,13 @@ def make_divisible(channels, divisor=8):
 def make_divisible(channels):
     return max(8, int(channels + 4) // 8 * 8)
 """,
+        "return at least 16": """
+def make_divisible(channels, divisor=8):
+    if channels < divisor / 2:
+        return 8
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+""",
     },
     right={
         "step by step": """
@@ -185,6 +201,34 @@ def make_divisible(channels, divisor=8):
 def make_divisible(channels, divisor=8):
     return max(divisor, int(channels + divisor / 2) // divisor * divisor)
 """,
+        ),
+        "half of 8 for every divisor": (
+            0.5,
+            _divisible("int(channels + 4) // divisor * divisor"),
+        ),
+        "a little more than half": (
+            0.5,
+            _divisible("int(channels + divisor / 2 + 1) // divisor * divisor"),
+        ),
+        "of a whole number": (
+            0.5,
+            _divisible(
+                "(int(channels) + divisor // 2) // divisor * divisor", "0.9 * int(channels)"
+            ),
+        ),
+        "a tenth of the multiple": (
+            0.5,
+            _divisible("int(channels + divisor / 2) // divisor * divisor", "channels - 0.1 * n"),
+        ),
+        "up by 8 for every divisor": (
+            0.5,
+            _divisible("int(channels + divisor / 2) // divisor * divisor").replace(
+                "n + divisor", "n + 8"
+            ),
+        ),
+        "never down by more than a twentieth": (
+            0.5,
+            _divisible("int(channels + divisor / 2) // divisor * divisor", "0.95 * channels"),
         ),
         "no smallest width": (
             0.5,
@@ -236,6 +280,11 @@ _RETURN = "return x + y if self.adds else y"
 _WIDE = "ops.relu6(self.norm1(self.expand(y)))"
 _FILTERED = "ops.relu6(self.norm2(self.depthwise(y)))"
 _NARROW = "self.norm3(self.project(y))"
+_ADDS = "self.strides == 1 and self.filters == channels"
+_WIDE_ONLY = f"""        if self.expansion != 1:
+            y = {_WIDE}
+"""
+_NEW = "keras.layers.BatchNormalization()"
 
 INVERTED_RESIDUAL = Answers(
     slow=True,
@@ -272,15 +321,51 @@ INVERTED_RESIDUAL = Answers(
             )
         ),
         "there is no shortcut at strides=2": _block(
-            ("self.strides == 1 and self.filters == channels", "self.filters == channels"),
+            (_ADDS, "self.filters == channels"),
         ),
         "no shortcut here": _block(
-            ("self.strides == 1 and self.filters == channels", "self.strides == 1"),
+            (_ADDS, "self.strides == 1"),
         ),
         "leave batch norm's `training`": _block(
             (_NARROW, "self.norm3(self.project(y), training=True)")
         ),
         "returned no tensor": _block((_RETURN, "x + y if self.adds else y")),
+        "`call` returned 2 tensors; return one": _block(
+            (_RETURN, "return (x + y if self.adds else y), x")
+        ),
+        "reads the block's input as it is": _block(
+            (
+                _WIDE_ONLY,
+                "        if self.expansion != 1:\n            y = self.expand(y)\n"
+                "        y = ops.relu6(self.norm1(y))\n",
+            )
+        ),
+        "not inside the convolution": _block(
+            ("channels, 1)", 'channels, 1, activation="relu")'),
+            ('padding="same")', 'padding="same", activation="relu6")'),
+        ),
+        "the projection is linear; yours has relu": _block(
+            ("Conv2D(self.filters, 1)", 'Conv2D(self.filters, 1, activation="relu")')
+        ),
+        "the layers are made anew": _block(
+            (_WIDE, f"ops.relu6({_NEW}(self.expand(y)))"),
+            (_FILTERED, f"ops.relu6({_NEW}(self.depthwise(y)))"),
+            (_NARROW, f"{_NEW}(self.project(y))"),
+        ),
+        "each convolution has a batch norm of its own": _block(
+            ("self.norm2(self.depthwise(y))", "self.norm1(self.depthwise(y))")
+        ),
+        "the depthwise kernel is 3×3, got 3×1": _block(
+            ("DepthwiseConv2D(3, ", "DepthwiseConv2D((3, 1), ")
+        ),
+        "no dilation": _block(
+            (
+                "        self.project =",
+                "        if self.strides == 1:\n            self.depthwise = keras.layers."
+                'DepthwiseConv2D(3, padding="same", dilation_rate=2)\n        self.project =',
+            ),
+        ),
+        "depth_multiplier at 1": _block(('padding="same")', 'padding="same", depth_multiplier=2)')),
         "unexpected keyword argument": _block((", expansion=6)", ")"), (", expansion\n", ", 6\n")),
     },
     right={
@@ -350,6 +435,26 @@ class InvertedResidual(keras.layers.Layer):
         "not linear": (2.25, _block((_NARROW, "ops.relu6(self.norm3(self.project(y)))"))),
         "no shortcut": (2.25, _block((_RETURN, "return y"))),
         "always expanded": (2.25, _block(("if self.expansion != 1:", "if True:"))),
+        "a norm in place of the expansion": (
+            2.25,
+            _block(
+                (
+                    _WIDE_ONLY,
+                    "        if self.expansion != 1:\n            y = self.expand(y)\n"
+                    "        y = self.norm1(y)\n"
+                    "        if self.expansion != 1:\n            y = ops.relu6(y)\n",
+                )
+            ),
+        ),
+        "a shortcut between unlike channels": (
+            2.25,
+            _block((_ADDS, "self.strides != 2 or self.filters == channels")),
+        ),
+        "a shortcut at a stride": (2.25, _block((_ADDS, "self.filters == channels"))),
+        "an activation inside the expansion": (
+            2.25,
+            _block(("channels, 1)", 'channels, 1, activation="relu6")')),
+        ),
         "no ReLU6 in the middle": (
             1.5,
             _block(
@@ -452,6 +557,16 @@ def block_peak_memory(height, width, channels, filters, strides, expansion):
 """,
     },
     half={
+        "rounded down": (
+            1.0,
+            """
+def block_peak_memory(height, width, channels, filters, strides, expansion):
+    before, after = height * width, (height // strides) * (width // strides)
+    wide = expansion * channels
+    kept = before * channels if strides == 1 and filters == channels else 0
+    return 4 * max(before * (channels + wide), (before + after) * wide + kept)
+""",
+        ),
         "shortcut forgotten": (
             1.0,
             """
@@ -550,6 +665,13 @@ DRONE_MOBILENET = Answers(
                 "InvertedResidual(narrow.pop(0), strides, 6)",
             )
         ),
+        "something follows the dense layer": _model(
+            (
+                "keras.layers.Dense(classes)(x))",
+                "keras.layers.Softmax()(keras.layers.Dense(classes)(x)))",
+            )
+        ),
+        "numbers; global average pooling leaves": _model(("GlobalAveragePooling2D()", "Flatten()")),
         "has the activation 'softmax'": _model(("Dense(classes)", 'Dense(classes, "softmax")')),
         "returned an object of type KerasTensor": _model(
             ("return keras.Model(image, keras.layers.Dense(classes)(x))", "return x")
@@ -593,8 +715,32 @@ def drone_mobilenet(input_shape, classes, max_bytes):
     model.add(new.Dense(classes, name="logits"))
     return model
 """,
+        "a block of its own": _BLOCK
+        + _MODEL.replace("mobilenet_v2.InvertedResidual", "InvertedResidual"),
     },
     half={
+        "a budget never used up": (1.5, _model((_CHOICE, _CHOICE.replace("<=", "<")))),
+        "the memory of one size": (
+            1.0,
+            _model(
+                ("height, width, channels = input_shape", "height, width, channels = 80, 80, 3"),
+                ("range(1, 41)", "range(4, 29)"),
+            ),
+        ),
+        "a softmax at the end": (
+            1.5,
+            _model(
+                (
+                    "keras.layers.Dense(classes)(x))",
+                    "keras.layers.Softmax()(keras.layers.Dense(classes)(x)))",
+                )
+            ),
+        ),
+        "a shortcut missing in blocks of its own": (
+            1.5,
+            _block((_ADDS, _ADDS + " and channels != self.filters"))
+            + _MODEL.replace("mobilenet_v2.InvertedResidual", "InvertedResidual"),
+        ),
         "narrow": (1.5, _model((_CHOICE, "0.35"))),
         "too wide": (1.0, _model((_CHOICE, "1.4"))),
         "no shortcuts": (

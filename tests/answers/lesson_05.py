@@ -16,6 +16,7 @@ class FireModule(keras.layers.Layer):
         squeezed = self.squeeze(x)
         return ops.concatenate([self.one(squeezed), self.three(squeezed)], axis=-1)
 """
+_CAT = "ops.concatenate([self.one(squeezed), self.three(squeezed)], axis=-1)"
 _NO_RELU_SQUEEZE = ('Conv2D(squeeze, 1, activation="relu")', "Conv2D(squeeze, 1)")
 _NO_RELU_ONE = ('Conv2D(expand_1x1, 1, activation="relu")', "Conv2D(expand_1x1, 1)")
 _NO_RELU_THREE = ('padding="same", activation="relu"', 'padding="same"')
@@ -72,6 +73,23 @@ FIRE_MODULE = Answers(
             ("squeezed = self.squeeze(x)", "squeezed = self.squeeze(x); self.three(squeezed)"),
         ),
         "the layer returned no tensor": changed(_FIRE, ("return ops", "ops")),
+        "`call` returned 2 tensors; return one": changed(
+            _FIRE, (_CAT, "self.one(squeezed), self.three(squeezed)")
+        ),
+        "that is ReLU6, which also cuts at 6": _FIRE.replace('"relu"', '"relu6"'),
+        "expected axis -1 of input shape": changed(
+            _FIRE, ("self.squeeze(x)", "self.squeeze(self.squeeze(x))")
+        ),
+        "of 3×3, side by side": changed(
+            _FIRE, ("[self.one(squeezed), ", "[squeezed, self.one(squeezed), ")
+        ),
+        "the layers are made anew": changed(
+            _FIRE,
+            (
+                "self.one(squeezed),",
+                'keras.layers.Conv2D(self.one.filters, 1, activation="relu")(squeezed),',
+            ),
+        ),
         "no Keras layer but": """
 def FireModule(squeeze, expand_1x1, expand_3x3):
     return lambda x: x
@@ -173,6 +191,11 @@ def group_conv_macs(height, width, channels, filters, kernel_size, groups):
             " * kernel_size**2 * channels * filters // groups"
         ),
         "NameError": _macs("height * width * k**2 * channels * filters // groups"),
+        "course's own `count`": """
+def group_conv_macs(height, width, channels, filters, kernel_size, groups):
+    conv = keras.layers.Conv2D(filters, kernel_size, padding="same", groups=groups)
+    return count(conv, (height, width, channels)).macs
+""",
     },
     right={
         "a group at a time": """
@@ -186,6 +209,14 @@ def group_conv_macs(height, width, channels, filters, kernel_size, groups):
         "a float": _macs(
             "np.prod([height, width, kernel_size, kernel_size, channels, filters]) / groups"
         ),
+        "counted up": """
+def group_conv_macs(height, width, channels, filters, kernel_size, groups):
+    import itertools
+
+    for macs in itertools.count(0, channels // groups):
+        if macs == channels // groups * filters:
+            return macs * kernel_size**2 * height * width
+""",
         "the dense cost divided": """
 def group_conv_macs(height, width, channels, filters, kernel_size, groups):
     def dense(c, f):
@@ -299,6 +330,9 @@ class ShuffleUnit(keras.layers.Layer):
 _SHUFFLE = "return shufflenet.channel_shuffle(y, self.groups)"
 _ADD = "return ops.relu(x + y)"
 _JOIN = "return ops.relu(ops.concatenate([self.pool(x), y], axis=-1))"
+_FIRST = "ops.relu(self.norms[0](self.reduce(x)))"
+_SECOND = "self.norms[1](self.depthwise(y))"
+_NEW = "keras.layers.BatchNormalization()("
 
 SHUFFLE_UNIT = Answers(
     slow=True,
@@ -378,6 +412,41 @@ class ShuffleUnit(keras.layers.Layer):
                 "DepthwiseConv2D(3, self.strides)",
             ),
         ),
+        "not inside the convolution": changed(
+            _UNIT,
+            ("Conv2D(middle, 1, ", 'Conv2D(middle, 1, activation="relu", '),
+            ('self.strides, padding="same")', 'self.strides, padding="same", activation="relu")'),
+            ("Conv2D(added, 1, ", 'Conv2D(added, 1, activation="relu", '),
+        ),
+        "the layers are made anew": changed(
+            _UNIT, *((f"self.norms[{n}](", _NEW) for n in range(3))
+        ),
+        "each convolution has a batch norm of its own": changed(
+            _UNIT, (_SECOND, _SECOND.replace("1", "0"))
+        ),
+        "leave batch norm's `training` to Keras": changed(
+            _UNIT, (_SECOND, "self.norms[1](self.depthwise(y), training=True)")
+        ),
+        "that is ReLU6 after the first batch norm": changed(
+            _UNIT, (_FIRST, _FIRST.replace("relu", "relu6"))
+        ),
+        "that is ReLU6 at the end": changed(
+            _UNIT, (_ADD, _ADD.replace("relu", "relu6")), (_JOIN, _JOIN.replace("relu", "relu6"))
+        ),
+        "has a kernel of 3×1": changed(_UNIT, ("DepthwiseConv2D(3, ", "DepthwiseConv2D((3, 1), ")),
+        "no dilation": changed(
+            _UNIT,
+            (
+                'DepthwiseConv2D(3, self.strides, padding="same")',
+                'DepthwiseConv2D(3, self.strides, "same", dilation_rate=3 - self.strides)',
+            ),
+        ),
+        "`call` returned 2 tensors; return one": changed(
+            _UNIT, (_ADD, "return ops.relu(x + y), y")
+        ),
+        "expected axis -1 of input shape": changed(
+            _UNIT, ("self.norms[1](", "self.norms[0]("), ("self.norms[2](", "self.norms[0](")
+        ),
         "Unrecognized keyword": changed(
             _UNIT, ("Conv2D(added, 1, groups=", "Conv2D(added, 1, group=")
         ),
@@ -448,6 +517,19 @@ class ShuffleUnit(keras.Layer):
     },
     half={
         "no shuffle": (2.5, changed(_UNIT, (_SHUFFLE, "return y"))),
+        "a pool without padding": (
+            2.25,
+            changed(_UNIT, ('AveragePooling2D(3, 2, padding="same")', "AveragePooling2D(3, 2)")),
+        ),
+        "added at a stride": (2.25, changed(_UNIT, (_JOIN, "return ops.relu(self.pool(x) + y)"))),
+        "joined at stride 1": (
+            2.25,
+            changed(_UNIT, (_ADD, "return ops.relu(ops.concatenate([x, y], axis=-1))")),
+        ),
+        "three groups always": (
+            0.75,
+            _UNIT.replace("groups=self.groups", "groups=3").replace("y, self.groups", "y, 3"),
+        ),
         "stride 1 alone": (
             2.25,
             changed(_UNIT, (_JOIN, "return ops.concatenate([self.pool(x), y], axis=-1)")),
@@ -488,10 +570,9 @@ FEWEST_TOWERS = Answers(
         "towers fit, but so do": _towers(_COST, "range(filters, 0, -1)"),
         "returned nothing": _towers(_COST, "range(2, filters)"),
         "which is the budget": _towers(_COST).replace("<=", "<"),
-        "that is over the budget": """
-def fewest_towers(height, width, channels, filters, max_macs):
-    return 1
-""",
+        "that is over the budget": _towers(
+            "height * width * (channels * filters + 3 * filters**2 // n)"
+        ),
         "return the number itself": """
 def fewest_towers(height, width, channels, filters, max_macs):
     return "one for each channel"

@@ -40,6 +40,27 @@ def hard_swish(x):
 def hard_swish(x):
     return keras.activations.hard_swish(x)
 """,
+        "without hard_swish": """
+def hard_swish(x):
+    return ops.hard_swish(x)
+""",
+        "without hard_silu": """
+from keras.activations import hard_swish as h
+
+def hard_swish(x):
+    return h(x)
+""",
+        "without Activation": """
+def hard_swish(x):
+    return keras.layers.Activation("hard_swish")(x)
+""",
+        "truth value": """
+def hard_swish(x):
+    y = np.zeros_like(x)
+    for i in range(len(x)):
+        y[i] = x[i] * min(max(x[i] + 3, 0), 6) / 6
+    return y
+""",
     },
     right={
         "keras.ops": """
@@ -122,7 +143,9 @@ SQUEEZE_EXCITE = Answers(
             )
         ),
         "squeeze first": _excite(("self.reduce(means)", "self.reduce(x)")),
-        "both layers have a bias": _excite(
+        "not ReLU6": _excite(('activation="relu"', 'activation="relu6"')),
+        "expected a tensor, got (": _excite(("return x * gates", "return x * gates, gates")),
+        "both layers of squeeze-and-excite have a bias": _excite(
             ("Conv2D(input_shape[-1], 1)", "Conv2D(input_shape[-1], 1, use_bias=False)")
         ),
         "expected two layers with kernels": _excite(
@@ -221,6 +244,19 @@ def _row(*changes):
 
 _SE = "        y = mobilenet_v3.SqueezeExcite(make_divisible(exp / 4))(y)\n"
 
+
+def _own(reduce="new.Conv2D(make_divisible(exp / 4), 1)", inner="relu"):
+    """The block with squeeze-and-excite of its own."""
+    return _row(
+        (
+            _SE,
+            "        z = new.GlobalAveragePooling2D(keepdims=True)(y)\n"
+            f"        z = new.Activation('{inner}')({reduce}(z))\n"
+            "        y = y * new.Conv2D(exp, 1, activation='hard_sigmoid')(z)\n",
+        )
+    )
+
+
 V3_BLOCK = Answers(
     slow=True,
     wrong={
@@ -254,9 +290,16 @@ V3_BLOCK = Answers(
             ("    if exp != x.shape[-1]:\n        y = finish(new.Conv2D(exp, 1)(y))\n", "")
         ),
         "has stride": _row(("DepthwiseConv2D(kernel, strides,", "DepthwiseConv2D(kernel, 1,")),
-        "cannot be broadcasted": _row(
-            ("if strides == 1 and out == x.shape[-1]", "if strides == 1")
+        "False, 'HS', 1)": _row(("if strides == 1 and out == x.shape[-1]", "if strides == 1")),
+        "False, 'HS', 2)": _row(
+            ("if strides == 1 and out == x.shape[-1]", "if out == x.shape[-1]")
         ),
+        "have a bias": _own("new.Conv2D(make_divisible(exp / 4), 1, use_bias=False)"),
+        "no batch norm in squeeze-and-excite": _own(
+            "(lambda z: new.BatchNormalization()(new.Conv2D(make_divisible(exp / 4), 1)(z)))"
+        ),
+        "not ReLU6": _own(inner="relu6"),
+        "the last axis": _row(("BatchNormalization()", "BatchNormalization(axis=1)")),
         "nothing returned": _row(("    return y\n", "    keras.Model(x, y)\n")),
         "without MobileNetV3Block": """
 def v3_block(x, row):
@@ -290,6 +333,7 @@ def v3_block(x, row):
     return layers.Add()([y, x]) if s == 1 and channels == out else y
 """,
         "biased": _ROW,
+        "its own squeeze-and-excite": _own(),
     },
     half={
         "no shortcut": (2.25, _row(("        y = y + x\n", "        pass\n"))),
@@ -370,6 +414,20 @@ UNIVERSAL_BLOCK = Answers(
                 "ops.hard_silu(self.middle_norm(self.middle(y)))",
             ),
         ),
+        "you take ReLU6": _universal(
+            ("ops.relu(self.expand_norm", "ops.relu6(self.expand_norm"),
+            ("ops.relu(self.middle_norm", "ops.relu6(self.middle_norm"),
+        ),
+        "each has its own": _universal(
+            ("self.middle_norm = new.BatchNormalization()", "self.middle_norm = self.expand_norm")
+        ),
+        "made anew at each call": _universal(
+            (
+                "self.expand_norm(self.expand(y))",
+                "keras.layers.BatchNormalization()(self.expand(y))",
+            )
+        ),
+        "is 5×5 and writes": _universal(("middle_kernel=3)", "middle_kernel=5)")),
         "add the input": _universal(("            y = y + x\n", "            pass\n")),
         "no batch norm follows the expansion": _universal(
             ("self.expand_norm(self.expand(y))", "self.expand(y)")

@@ -42,6 +42,11 @@ def compound_coefficients(phi, alpha, beta, gamma):
             0.5,
             _compound("[f ** abs(phi) for f in (alpha, beta, gamma)]"),
         ),
+        "never below 1": (0.5, _compound("[f ** max(phi, 0) for f in (alpha, beta, gamma)]")),
+        "nothing at 0": (
+            0.5,
+            _compound("[f ** phi if phi else 0 for f in (alpha, beta, gamma)]"),
+        ),
     },
 )
 
@@ -98,6 +103,13 @@ def round_filters(filters, width):
             0.75,
             _filters(("int(value + 4) // 8 * 8", "round(value / 8) * 8")),
         ),
+        "a tenth of the multiple": (
+            0.75,
+            _filters(("nearest < 0.9 * value", "value - nearest > 0.1 * nearest")),
+        ),
+        "a twentieth": (0.75, _filters(("0.9 * value", "0.95 * value"))),
+        "three twentieths": (0.75, _filters(("0.9 * value", "0.85 * value"))),
+        "a whole number first": (0.75, _filters(("filters * width", "round(filters * width)"))),
     },
 )
 
@@ -167,6 +179,11 @@ MBCONV = Answers(
     wrong={
         "not of the": _mbconv(("max(1, channels // 4)", "max(1, channels * expansion // 4)")),
         "squeeze to 1 channels, max(1": _mbconv(("max(1, channels // 4)", "max(2, channels // 4)")),
+        "do not round it": _mbconv(("channels // 4", "round(channels / 4)")),
+        "have a bias": _mbconv(
+            ('1, activation="sigmoid"', '1, use_bias=False, activation="sigmoid"')
+        ),
+        "the last axis": _MBCONV.replace("BatchNormalization()", "BatchNormalization(axis=2)"),
         "there is no first 1×1 convolution": _mbconv(("expansion > 1", "expansion > 0")),
         "is missing.": _mbconv(("expansion > 1", "expansion > 99")).replace(
             "Conv2D(channels * expansion, 1, activation", "Conv2D(channels, 1, activation"
@@ -273,6 +290,7 @@ SCALED_BLOCKS = Answers(
         "rounded down": _blocks(
             ("efficientnet.round_repeats(repeats, depth)", "int(repeats * depth)")
         ),
+        "blocks; expected": _blocks(("range(repeats)", "range(repeats - 1)")),
         "channels as without scaling": _blocks((_WIDER, "")),
         "not multiples of 8": _blocks(
             ("efficientnet.round_filters(filters, width)", "int(filters * width)")
@@ -316,6 +334,12 @@ def scaled_blocks(stages, width, depth):
     half={
         "stride in each block": (1.25, _blocks(("stride if position == 0 else 1", "stride"))),
         "not deeper": (1.25, _blocks((_DEEPER, ""))),
+        "expansion in the first block only": (
+            1.25,
+            _blocks(
+                ("expansion, filters, stride", "6 if position else expansion, filters, stride")
+            ),
+        ),
     },
 )
 
@@ -344,7 +368,7 @@ CHOOSE_PHI = Answers(
         "its fastest run meets": _choose(("max(network", "min(network")),
         "it meets the deadline, but": _choose(("slow or large", "slow")),
         "it fits into the memory, but": _choose(("slow or large", "large")),
-        "that is the smallest φ": _choose(('["phi"] > best', '["phi"] < best')),
+        "fits, but a larger one does": _choose(('["phi"] > best', '["phi"] < best')),
         "that is the largest φ of all": _choose(("slow or large", "False")),
         "a network with a larger φ fits again": _choose(
             ("in networks:", 'in sorted(networks, key=lambda network: network["phi"]):'),
@@ -386,6 +410,16 @@ def choose_phi(networks, deadline, flash):
     },
     half={
         "the mean": (1.0, _choose(("max(network", "np.mean(network"))),
+        "the first run": (
+            1.0,
+            _choose(('max(network["milliseconds"])', 'network["milliseconds"][0]')),
+        ),
+        "without the first run": (1.0, _choose(('"milliseconds"])', '"milliseconds"][1:])'))),
+        "without the last run": (1.0, _choose(('"milliseconds"])', '"milliseconds"][:-1])'))),
+        "all but one": (
+            1.0,
+            _choose(('max(network["milliseconds"])', 'sorted(network["milliseconds"])[-2]')),
+        ),
         "stops early": (
             1.0,
             _choose(

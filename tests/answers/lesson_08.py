@@ -16,6 +16,9 @@ def make_pipeline(images, labels, batch_size, seed):
 """
 
 
+_CONVERTED = "tf.repeat(tf.cast(image, tf.float32) / 255, 3, axis=-1)"
+
+
 def _pipeline(*changes):
     return changed(_PIPELINE, *changes)
 
@@ -25,10 +28,7 @@ MAKE_PIPELINE = Answers(
         "; divide by 255.": _pipeline((" / 255", "")),
         "divide by 255 once": _pipeline((" / 255", " / 255 / 255")),
         "repeat the grey one three times": _pipeline(
-            (
-                "tf.repeat(tf.cast(image, tf.float32) / 255, 3, axis=-1)",
-                "tf.cast(image, tf.float32) / 255",
-            )
+            (_CONVERTED, "tf.cast(image, tf.float32) / 255")
         ),
         "pixels are negative": _pipeline((" / 255", " / 127.5 - 1")),
         "cast them to float32": _pipeline(("tf.cast(image, tf.float32) / 255", "image")),
@@ -48,7 +48,7 @@ MAKE_PIPELINE = Answers(
             (
                 "tf.data.Dataset.from_tensor_slices((images, labels))",
                 "tf.data.Dataset.zip(\n"
-                "        tf.data.Dataset.from_tensor_slices(images).shuffle(99, seed=seed),\n"
+                "        tf.data.Dataset.from_tensor_slices(images).shuffle(999, seed=seed),\n"
                 "        tf.data.Dataset.from_tensor_slices(labels))",
             )
         ),
@@ -62,7 +62,7 @@ MAKE_PIPELINE = Answers(
         "both epochs have the same order": _pipeline(
             ("seed=seed)", "seed=seed, reshuffle_each_iteration=False)")
         ),
-        "let it hold all images": _pipeline(("shuffle(len(images)", "shuffle(5")),
+        "let it hold all images": _pipeline(("shuffle(len(images)", "shuffle(4 * batch_size")),
         "expected a pair of tensors": _pipeline((".prefetch(1)", ".map(lambda x, y: x)")),
         "walked through more than once": _pipeline(
             ("return pairs.batch(batch_size).prefetch(1)", "return iter(pairs.batch(batch_size))")
@@ -70,6 +70,17 @@ MAKE_PIPELINE = Answers(
         "images; expected": _pipeline(("batch(batch_size)", "batch(batch_size + 1)")),
         "not those of the images, each once": _pipeline(
             (".prefetch(1)", ".map(lambda x, y: (x, y * 0))")
+        ),
+        "by the largest pixel that is there": _pipeline((" / 255", " / float(images.max())")),
+        "the brightness differs": _pipeline((" / 255", " / 200")),
+        "`//` cuts to whole numbers": _pipeline((" / 255", " // 255")),
+        "in whatever scale": _pipeline((_CONVERTED, f"1 - {_CONVERTED}")),
+        "the mean of each image is 0": _pipeline(
+            (_CONVERTED, "tf.repeat(tf.image.per_image_standardization(image), 3, axis=-1)")
+        ),
+        "images beside": _pipeline(
+            (_CONVERTED, "tf.cast(image, tf.float32) / 255"),
+            (".prefetch(1)", ".map(lambda x, y: (tf.repeat(x, 3, axis=0), y))"),
         ),
     },
     right={
@@ -115,6 +126,25 @@ def make_pipeline(images, labels, batch_size, seed):
             1.5,
             _pipeline(("    pairs = pairs.shuffle(len(images), seed=seed)\n", "")),
         ),
+        "whole numbers": (1.25, _pipeline((" / 255", " // 255"))),
+        "turned over": (
+            1.25,
+            _pipeline((_CONVERTED, f"tf.image.random_flip_left_right({_CONVERTED})")),
+        ),
+        "halves and too bright": (
+            0.5,
+            _pipeline(
+                (" / 255", " / 200"),
+                (
+                    "    return pairs.batch",
+                    "    x, y = pairs.map(lambda x, y: x), pairs.map(lambda x, y: y)\n"
+                    "    pairs = tf.data.Dataset.zip(x.shuffle(999), y)\n"
+                    "    return pairs.batch",
+                ),
+            ),
+        ),
+        "a small buffer": (1.5, _pipeline(("shuffle(len(images)", "shuffle(32"))),
+        "half a buffer": (1.5, _pipeline(("shuffle(len(images)", "shuffle(len(images) // 2"))),
         "last batch missing": (
             1.25,
             _pipeline(("batch(batch_size)", "batch(batch_size, drop_remainder=True)")),
@@ -162,6 +192,9 @@ BUILD_HEAD = Answers(
         "expected a keras.Model": _head(
             ("return keras.Model(backbone.input, ", "return ("),
         ),
+        "a batch norm in the head": _head(
+            ("Dense(classes)(x)", "Dense(classes)(keras.layers.BatchNormalization()(x))")
+        ),
         "does not contain the backbone": """
 def build_head(backbone, classes):
     inputs = keras.Input(backbone.input_shape[1:])
@@ -191,6 +224,27 @@ def build_head(backbone, classes):
             keras.layers.Dense(classes),
         ]
     )
+""",
+        "sequential, not built": """
+def build_head(backbone, classes):
+    backbone.trainable = False
+    pool = keras.layers.GlobalAveragePooling2D()
+    return keras.Sequential([backbone, pool, keras.layers.Dense(classes)])
+""",
+        "a class, not built": """
+class Network(keras.Model):
+    def __init__(self, backbone, classes):
+        super().__init__()
+        self.backbone = backbone
+        self.pool = keras.layers.GlobalAveragePooling2D()
+        self.dense = keras.layers.Dense(classes)
+
+    def call(self, x):
+        return self.dense(self.pool(self.backbone(x, training=False)))
+
+def build_head(backbone, classes):
+    backbone.trainable = False
+    return Network(backbone, classes)
 """,
     },
     half={
@@ -281,7 +335,7 @@ def _repaired(*changes):
 REPAIRED = Answers(
     slow=True,
     wrong={
-        "must be part of the network that you train": _repaired(
+        "that is in the network that you train": _repaired(
             (
                 "    backbone.trainable = True\n",
                 "    backbone = keras.models.clone_model(backbone)\n    backbone.trainable = True\n",
@@ -302,6 +356,17 @@ REPAIRED = Answers(
             )
         ),
         "expected a keras.Model": _repaired(("return network", "return network.predict(images)")),
+        "an activation follows": _repaired(("Dense(2)", "Dense(2, activation='sigmoid')")),
+        "take a smaller learning rate": _repaired(("1e-3", "1e20")),
+        "with a new optimizer": _repaired(
+            ("    network.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=False)\n", "")
+        ),
+        "no step has changed them": _repaired(
+            ("    network.fit(images, targets, verbose=0)\n    return", "    return")
+        ),
+        "gamma and beta of batch norms": _repaired(
+            ("layer.trainable = False", "layer.momentum = 1.0")
+        ),
     },
     right={
         "layer by layer": _repaired(
@@ -332,10 +397,20 @@ def repaired(backbone, images, targets):
         network.fit(images, targets, epochs=2, verbose=0)
     return network
 """,
+        "dropout, and no bias": _repaired(
+            ("Dense(2)(pooled)", "Dense(2, use_bias=False)(keras.layers.Dropout(0.1)(pooled))")
+        ),
     },
     half={
         "batch norms learn": (1.5, _repaired(("layer.trainable = False", "pass"))),
+        "statistics kept, gamma and beta not": (
+            1.5,
+            _repaired(("layer.trainable = False", "layer.momentum = 1.0")),
+        ),
         "probabilities": (1.5, _repaired(("Dense(2)", "Dense(2, activation='softmax')"))),
+        "sigmoids": (1.5, _repaired(("Dense(2)", "Dense(2, activation='sigmoid')"))),
+        "squeezed": (1.5, _repaired(("Dense(2)", "Dense(2, activation='tanh')"))),
+        "numbers without bounds": (1.5, _repaired(("1e-3", "1e20"))),
     },
 )
 
@@ -357,11 +432,54 @@ def choose_blocks(results):
     return max(results, key=lambda blocks: np.mean(results[blocks]))
 """
 
+_MEDIANS = _choose(("np.mean(runs)", "np.median(runs)"))
+_ROUNDED = _choose(("np.mean(runs)", "round(np.mean(runs), 2)"))
+_OVER_N = _choose((" ** 0.5", ""))
+_N_LESS_1 = _choose(("len(results[best])", "(len(results[best]) - 1)"))
+_OF_NUMBERS = _choose(("len(results[best])", "len(results)"))
+_WITH_N = _choose((", ddof=1", ""))
+_POOLED = _choose(("np.std(results[best]", "np.std(list(results.values())"))
+_LARGEST = _choose(
+    (
+        "np.std(results[best], ddof=1) / len(results[best]) ** 0.5",
+        "max(np.std(runs, ddof=1) / len(runs) ** 0.5 for runs in results.values())",
+    )
+)
+_OWN = """
+def choose_blocks(results):
+    top = max(np.mean(runs) for runs in results.values())
+    errors = {blocks: np.std(r, ddof=1) / len(r) ** 0.5 for blocks, r in results.items()}
+    return min(b for b, runs in results.items() if np.mean(runs) + errors[b] >= top)
+"""
+_WALK = """
+def choose_blocks(results):
+    means = {blocks: np.mean(runs) for blocks, runs in results.items()}
+    best = max(means, key=means.get)
+    limit = means[best] - np.std(results[best], ddof=1) / len(results[best]) ** 0.5
+    found = best
+    for blocks in sorted((blocks for blocks in results if blocks < best), reverse=True):
+        if means[blocks] < limit:
+            break
+        found = blocks
+    return found
+"""
+
 CHOOSE_BLOCKS = Answers(
     wrong={
         "which are fewer": _BEST,
-        "below the limit": _choose((" / len(results[best]) ** 0.5", "")),
+        "below the limit": "def choose_blocks(results):\n    return min(results)\n",
+        "the limit seems too low": _choose((" / len(results[best]) ** 0.5", "")),
         "every path end in `return`": _choose(("return min(", "min(")),
+        "divide them by n − 1": _WITH_N,
+        "seems to be divided by n;": _OVER_N,
+        "divided by √(n − 1)": _N_LESS_1,
+        "how many numbers of blocks": _OF_NUMBERS,
+        "the largest of all": _LARGEST,
+        "of each mean itself": _OWN,
+        "of all runs together": _POOLED,
+        "compare medians": _MEDIANS,
+        "round the means": _ROUNDED,
+        "still fewer blocks may do": _WALK,
     },
     right={
         "sorted": """
@@ -383,8 +501,14 @@ def choose_blocks(results):
     limit = mean(top) - statistics.stdev(results[top]) / len(results[top]) ** 0.5
     return sorted(n for n in results if mean(n) >= limit)[0]
 """,
+        "divided by n, then by the root of n - 1": _choose(
+            (", ddof=1", ""), ("len(results[best])", "(len(results[best]) - 1)")
+        ),
     },
-    half={"the best mean": (0.5, _BEST)},
+    half={
+        "the best mean": (0.5, _BEST),
+        "divided by n": (0.5, _WITH_N),
+    },
 )
 
 ANSWERS = {

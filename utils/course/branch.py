@@ -29,9 +29,10 @@ def layer(layer, _, outputs) -> dict | None:
         outputs: what it returned, as plain data.
 
     Returns:
-        For a batch norm `kind` "norm", `epsilon` and its four vectors; for a layer with a kernel
-        `kind` ("conv" or "depthwise"), `kernel` (k, k, C, F), `strides`, `bias` and `pooled`,
-        whether it works on one position. None for any other layer.
+        `layer`, a number that tells layers apart, and for a batch norm `kind` "norm", `last`,
+        whether it works over the last axis, `epsilon` and its four vectors; for a layer with a
+        kernel `kind` ("conv" or "depthwise"), `kernel` (k, k, C, F), `strides`, `bias` and
+        `pooled`, whether it works on one position. None for any other layer.
 
     >>> import keras
     >>> conv = keras.layers.Conv2D(4, 3)
@@ -47,7 +48,9 @@ def layer(layer, _, outputs) -> dict | None:
     if isinstance(layer, keras.layers.BatchNormalization):
         named = ("gamma", "beta", "moving_mean", "moving_variance")
         weights = {name: plain(getattr(layer, name)) for name in named}
-        return {"kind": "norm", "epsilon": float(layer.epsilon), **weights}
+        last = layer.axis in (-1, outputs.ndim - 1)
+        seen = {"kind": "norm", "layer": id(layer), "last": last, "epsilon": float(layer.epsilon)}
+        return seen | weights
     kind = "conv"
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         kind, kernel = "depthwise", plain(layer.kernel)
@@ -61,6 +64,7 @@ def layer(layer, _, outputs) -> dict | None:
         return None
     return {
         "kind": kind,
+        "layer": id(layer),
         "kernel": kernel,
         "strides": max(getattr(layer, "strides", (1,))),
         "bias": plain(layer.bias) if layer.use_bias else 0.0,
@@ -192,7 +196,14 @@ def order_problem(groups: list, wanted: list) -> str:
             ),
             "",
         )
-        return missing and f"no batch norm follows the {missing}."
+        norms = [group["norm"] for group in groups if "norm" in group]
+        if missing:
+            return f"no batch norm follows the {missing}."
+        if not all(norm["last"] for norm in norms):
+            return "batch norm goes over the channels, the last axis; leave its `axis` as it is."
+        if len({norm["layer"] for norm in norms}) < len(norms):
+            return "one batch norm serves two convolutions; each has its own."
+        return ""
     if not seen:
         return "found no convolution from keras.layers."
     kinds, right = ([kind for kind, *_ in plainly(layers)] for layers in (seen, wanted))
@@ -212,6 +223,24 @@ def order_problem(groups: list, wanted: list) -> str:
     if "reduce" in kinds and "reduce" not in right:
         return "the row has no squeeze-and-excite."
     return f"expected {_describe(wanted)}; found {_describe(seen)}."
+
+
+def gates_problem(groups: list, roles: list) -> str:
+    """Return what is wrong with the two layers of squeeze-and-excite, or "".
+
+    Args:
+        groups: as `with_norms` returns them.
+        roles: what each of them is.
+
+    >>> gates_problem([{"bias": np.zeros(2)}, {"bias": 0.0}], ["reduce", "restore"])
+    'both layers of squeeze-and-excite have a bias; yours have none, or one of them.'
+    """
+    gates = [g for g, role in zip(groups, roles, strict=True) if role in ("reduce", "restore")]
+    if any("norm" in gate for gate in gates):
+        return "there is no batch norm in squeeze-and-excite."
+    if any(np.ndim(gate["bias"]) == 0 for gate in gates):
+        return "both layers of squeeze-and-excite have a bias; yours have none, or one of them."
+    return ""
 
 
 def forward(x, groups, roles, activations, *, gate=hard_sigmoid, inner=relu, early=False):
@@ -259,8 +288,9 @@ def batch_problem(got: dict) -> str:
     """
     y = got["value"]
     if not isinstance(y, np.ndarray):
-        return f"expected a tensor, got {say(y)}: does your code end in `return`?"
-    if got["steps"] and not got["weights"]:
+        asks = ": does your code end in `return`?" if y is None else "."
+        return f"expected a tensor, got {say(y)}{asks}"
+    if got["anew"]:
         return "the layers are made anew at each call; make them in __init__ or build."
     alone = got["alone"]
     if isinstance(alone, np.ndarray) and not same(alone, y[:1], 1e-3):
@@ -269,6 +299,17 @@ def batch_problem(got: dict) -> str:
             "`training` to Keras, and average over the positions only."
         )
     return ""
+
+
+def alike(y: np.ndarray, right: np.ndarray) -> bool:
+    """Tell whether each example of a batch is right, on its own scale.
+
+    >>> alike(np.array([[1.0], [1e6]]), np.array([[2.0], [1e6]]))
+    False
+    """
+    return y.shape == right.shape and all(
+        same(one, other, 1e-3) for one, other in zip(y, right, strict=True)
+    )
 
 
 def value_problems(x, y, variants: list, adds: bool) -> list:
@@ -298,7 +339,7 @@ def value_problems(x, y, variants: list, adds: bool) -> list:
         if x.shape == branch.shape:
             endings = [(branch + x, "added"), *endings, (relu(branch + x), "relu after")]
         for value, ending in endings:
-            if not same(y, value, 1e-3):
+            if not alike(y, value):
                 continue
             if ending == "relu":
                 return ["the projection stays linear: no activation after it.", ""]

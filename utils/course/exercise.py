@@ -221,6 +221,8 @@ def names_used(answer) -> tuple[set[str], set[str]]:
     while waiting:
         name, thing = waiting.pop()
         thing = _unwrapped(thing)
+        if name and hasattr(thing, "__name__"):
+            names.add(thing.__name__)  # `import keras as k` is keras, whatever it is called here
         if name and _of_course(thing):
             borrowed.add(name)
         elif getattr(thing, "__module__", None) == home and all(thing is not s for s in seen):
@@ -392,7 +394,8 @@ def mismatch(case: Case, tolerance: float = 1e-4) -> str:
 
 def _times(value, expected):
     """How many times a number is too large or too small, if that is a whole number."""
-    if not all(isinstance(each, int | float) and each for each in (value, expected)):
+    numbers = all(isinstance(each, int | float) and each for each in (value, expected))
+    if not numbers or isinstance(value, bool):
         return ""
     for ratio, wrong in ((value / expected, "large"), (expected / value, "small")):
         if 2 <= ratio < 1e6 and abs(ratio - round(ratio)) < 1e-9 * ratio:

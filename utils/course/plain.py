@@ -8,6 +8,7 @@ dictionaries (with string keys) of these. `plain` turns what a learner's code re
 import base64
 import json
 import math
+import numbers
 
 import numpy as np
 
@@ -16,8 +17,8 @@ def plain(value):
     """Turn an object into plain data; what has no plain form becomes `{"type": its name}`.
 
     Args:
-        value: any object. Tensors and array-likes become NumPy arrays, NumPy scalars become
-            Python numbers.
+        value: any object. Tensors and array-likes become NumPy arrays, NumPy scalars and fractions
+            become Python numbers.
 
     Returns:
         Plain data that compares and prints without the object's own code.
@@ -40,10 +41,17 @@ def plain(value):
     except Exception:
         array = np.asarray(None)
     if array.dtype.kind not in "biuf":
-        return {"type": type(value).__name__}
+        return _number(value)
     if array.ndim == 0 and not hasattr(value, "shape"):
         return array.item()
     return array.item() if isinstance(value, np.generic) else np.array(array)
+
+
+def _number(value):
+    try:
+        return float(value) if isinstance(value, numbers.Real) else {"type": type(value).__name__}
+    except Exception:
+        return {"type": type(value).__name__}
 
 
 def dumps(data) -> str:

@@ -19,8 +19,8 @@ def step(layer, inputs, outputs) -> dict | None:
     Returns:
         `kind` ("conv", "depthwise", "norm" or "dense"), `layer` (a number that tells layers apart),
         `inputs` and `outputs`; `weights` (elements of the kernel) and `activation` if it has a
-        kernel; `kernel` (its longer side), `strides`, `filters` and `groups` if it slides one. None
-        for any other layer.
+        kernel; `kernel` (its longer side), `kernel_size`, `dilation_rate`, `strides`, `filters` and
+        `groups` if it slides one. None for any other layer.
 
     >>> import keras
     >>> conv = keras.layers.Conv2D(4, 3, groups=2)
@@ -44,10 +44,13 @@ def step(layer, inputs, outputs) -> dict | None:
     if kind == "norm":
         return seen
     shape = tuple(layer.kernel.shape)
-    seen |= {"weights": math.prod(shape), "activation": layer.activation.__name__}
+    # An activation may be a function or a layer.
+    activation = getattr(layer.activation, "__name__", type(layer.activation).__name__)
+    seen |= {"weights": math.prod(shape), "activation": activation}
     if kind == "dense":
         return seen
-    seen |= {"kernel": max(layer.kernel_size), "strides": max(layer.strides)}
+    seen |= {"kernel": max(layer.kernel_size), "kernel_size": tuple(layer.kernel_size)}
+    seen |= {"dilation_rate": max(layer.dilation_rate), "strides": max(layer.strides)}
     if kind == "depthwise":
         return seen | {"filters": shape[2] * shape[3], "groups": shape[2]}
     return seen | {"filters": shape[3], "groups": layer.groups}
@@ -126,14 +129,15 @@ def observe(box, make, x, seed: int, *, gain: float = 1.0, describe=step) -> dic
 
     Returns:
         `value` (the output), `steps` (as `watch` returns them), `alone` (the output for the first
-        example alone) and `weights` (those that train); or `error`, a sentence, with the `steps`
-        until then.
+        example alone), `weights` (those that train) and `anew` (whether a step's `layer` is none
+        that the built layer owns, so that it is made again at each call); or `error`, a sentence,
+        with the `steps` until then.
 
     >>> import keras
     >>> from utils.course.sandbox import Sandbox
     >>> seen = observe(Sandbox(), lambda: keras.layers.Dense(2), np.ones((4, 3)), seed=0)
-    >>> seen["value"].shape, seen["alone"].shape, [w.shape for w in seen["weights"]]
-    ((4, 2), (1, 2), [(3, 2), (2,)])
+    >>> seen["value"].shape, seen["alone"].shape, [w.shape for w in seen["weights"]], seen["anew"]
+    ((4, 2), (1, 2), [(3, 2), (2,)], False)
     """
     import keras
 
@@ -155,4 +159,39 @@ def observe(box, make, x, seed: int, *, gain: float = 1.0, describe=step) -> dic
         return {"error": seen["error"], "steps": steps}
     weights = [plain(weight) for weight in layer.trainable_weights]
     alone = box.call(layer, x[:1]).get("value")
-    return {"value": seen["value"], "steps": steps, "alone": alone, "weights": weights}
+    seen |= {"steps": steps, "alone": alone, "weights": weights}
+    return seen | {"anew": made_anew(layer, steps)}
+
+
+def made_anew(layer, steps: list) -> bool:
+    """Tell whether one of the steps is of a layer that `layer` does not own.
+
+    Args:
+        layer: a built layer or model.
+        steps: as `watch` returns them; those without a `layer` are passed over.
+
+    >>> import keras
+    >>> made_anew(keras.Sequential(), [{"layer": 0}]), made_anew(keras.Sequential(), [{}])
+    (True, False)
+    """
+    owned = {id(each) for each in layer._flatten_layers()}
+    return any(each["layer"] not in owned for each in steps if "layer" in each)
+
+
+def no_tensor(value, what: str) -> str:
+    """Return why the output of a layer, as plain data, is no tensor, or "" if it is one.
+
+    >>> no_tensor(None, "layer")
+    'the layer returned no tensor: does `call` end in `return`?'
+    >>> no_tensor((np.ones(2), np.ones(2)), "layer")
+    '`call` returned 2 tensors; return one.'
+    """
+    if isinstance(value, np.ndarray):
+        return ""
+    if value is None:
+        return f"the {what} returned no tensor: does `call` end in `return`?"
+    if isinstance(value, tuple | list) and all(isinstance(each, np.ndarray) for each in value):
+        if len(value) == 1:
+            return f"`call` returned a {type(value).__name__}; return the tensor in it."
+        return f"`call` returned {len(value)} tensors; return one."
+    return f"the {what} returned {say(value)}; expected a tensor."

@@ -7,7 +7,7 @@ import numpy as np
 from utils.course.activations import relu, relu6
 from utils.course.exercise import Case, Exercise, Part, first_problem, graded, mismatch, part, same
 from utils.course.plain import plain
-from utils.course.watch import randomise
+from utils.course.watch import made_anew, no_tensor, randomise, watch
 
 LESSON = "03_mobilenet_v1"
 
@@ -163,9 +163,13 @@ def _probe_layer_case(box, answer, x, filters, strides, seed):
         for each in layer._flatten_layers()
         if isinstance(each, keras.layers.BatchNormalization)
     ]
+    called, steps = watch(lambda: box.call(layer, x))
     return {
-        **box.call(layer, x),
+        **called,
         "alone": box.call(layer, x[:1]),
+        "anew": made_anew(layer, steps),
+        # A convolution with a group for each channel is a depthwise one.
+        "depthwise": any(step.get("groups", 1) > 1 for step in steps),
         "weights": [(w.path.split("/")[-1], plain(w.numpy())) for w in layer.weights],
         "epsilons": [(norm.moving_variance.shape[0], norm.epsilon) for norm in norms if norm.built],
     }
@@ -196,6 +200,9 @@ def _judge_layer(inputs, seen):
     ]
 
 
+_ANEW = "the layers are made anew at each call; make them in __init__ or build."
+
+
 def _find_kernels(case, got):
     """What is wrong with the kernels, and the two of them as (3, 3, C) and (C, F)."""
     channels, filters = case["x"].shape[-1], case["filters"]
@@ -214,6 +221,14 @@ def _find_kernels(case, got):
         for kernel in kernels
         if kernel.shape in ((1, 1, channels, filters), (channels, filters))
     ]
+    if not (depthwise and pointwise) and got["anew"]:
+        return _ANEW, None
+    if (3, 3, channels, filters) in shapes and depthwise:
+        return (
+            f"the pointwise kernel is 1×1, of shape {(1, 1, channels, filters)}; "
+            f"yours is {(3, 3, channels, filters)}.",
+            None,
+        )
     if (3, 3, channels, filters) in shapes:
         return (
             f"a kernel of shape {(3, 3, channels, filters)} is that of a full convolution; "
@@ -223,9 +238,9 @@ def _find_kernels(case, got):
     if (3, 3, filters, 1) in shapes:
         return "the depthwise convolution comes first, on the input's channels.", None
     if not depthwise:
+        use = "." if got["depthwise"] else ": use keras.layers.DepthwiseConv2D."
         return (
-            f"no depthwise kernel of shape {(3, 3, channels, 1)}, but {_listed(shapes)}: "
-            "use keras.layers.DepthwiseConv2D.",
+            f"no depthwise kernel of shape {(3, 3, channels, 1)}, but {_listed(shapes)}{use}",
             None,
         )
     if not pointwise:
@@ -249,10 +264,8 @@ def _output_shape(case):
 
 def _shape_problem(case, got):
     y, expected = got["value"], _output_shape(case)
-    if not isinstance(y, np.ndarray):
-        return "the layer returned no tensor: does `call` end in `return`?"
-    if y.shape == expected:
-        return ""
+    if not isinstance(y, np.ndarray) or y.shape == expected:
+        return no_tensor(y, "layer")
     said = f"expected shape {expected}, got {y.shape}"
     if y.shape[:3] == expected[:3]:
         return f"{said}: the pointwise convolution has `filters` filters."
@@ -269,6 +282,8 @@ def _value_problem(case, got, found):
     x, strides = case["x"], case["strides"]
     channels, filters = x.shape[-1], case["filters"]
     depthwise, pointwise = found
+    if got["anew"]:
+        return _ANEW
     norms = [len(value) for role, value in got["weights"] if role == "moving_variance"]
     if channels not in norms:
         return "no batch norm follows the depthwise convolution."
@@ -323,8 +338,8 @@ def _value_problem(case, got, found):
             ),
             (
                 active(second(mixed(active(first(filtered(1)))[:, ::strides, ::strides]))),
-                "the stride belongs to the depthwise convolution: yours first computes pixels "
-                "that the pointwise one then passes over.",
+                'the 3×3 windows start elsewhere: is the padding "same", and the stride in the '
+                "depthwise convolution?",
             ),
         )
         for wrong, message in mistakes:
@@ -364,14 +379,15 @@ def _scaled_inputs(rng):
         channels, filters = (32 * int(v) for v in rng.choice(np.arange(1, 9), 2, False))
         return [4 * int(rng.integers(2, 15)), channels, filters, alpha, rho]
 
-    def factor():
-        return float(rng.choice([0.25, 0.5, 0.75]))
+    def factor(*of):
+        return float(rng.choice(of))
 
-    alpha, rho = (float(v) for v in rng.choice([0.25, 0.5, 0.75], 2, False))
+    # Never ρ = ½, where a forgotten square is twice too much, as two for a multiply-add is.
+    both = [case(factor(0.5, 0.75), 0.25), case(factor(0.25, 0.5), 0.75)]
     return {
-        "width": [case(factor(), 1.0), case(factor(), 1.0)],
-        "resolution": [case(1.0, factor()), case(1.0, factor())],
-        "both": [case(alpha, rho), case(rho, alpha)],
+        "width": [case(factor(0.25, 0.5, 0.75), 1.0) for _ in range(2)],
+        "resolution": [case(1.0, factor(0.25, 0.75)) for _ in range(2)],
+        "both": [both[place] for place in rng.permutation(2)],
     }
 
 
@@ -385,6 +401,7 @@ def _judge_scaled(inputs, seen):
             square = "ρ shrinks height and width: the area shrinks by ρ²."
             mistakes = [
                 (macs(1, 1, 1), "that is the block before any scaling."),
+                (macs(2 * alpha, 2 * alpha**2, rho**2), "a multiply-add is one, not two."),
                 (
                     macs(alpha**2, alpha**2, rho**2),
                     "the depthwise step has α·M filters and no others: it shrinks by α, not by α².",
@@ -463,6 +480,10 @@ def _within(max_macs, max_params):
     return lambda row: row["macs"] <= max_macs and row["params"] <= max_params
 
 
+def _below(macs, params):
+    return lambda row: row["macs"] < macs and row["params"] < params
+
+
 def _pick_mistakes(rows, max_macs, max_params):
     """Plausible wrong choices, and what to say about them."""
     both = _within(max_macs, max_params)
@@ -492,15 +513,25 @@ def _pick_mistakes(rows, max_macs, max_params):
             _best(rows, both, lambda row: (row["resolution"], row["alpha"])),
             "that is the sharpest that fits; another one that fits is more accurate.",
         ),
-        (
-            _best(rows, lambda row: row["macs"] < max_macs and row["params"] < max_params),
-            "a network that uses up a budget exactly still keeps to it: ≤, not <.",
+        *(
+            (
+                _best(rows, _below(macs, params)),
+                "a network that uses up a budget exactly still keeps to it: ≤, not <.",
+            )
+            # Both budgets, or one of them.
+            for macs, params in (
+                (max_macs, max_params),
+                (max_macs, max_params + 1),
+                (max_macs + 1, max_params),
+            )
         ),
     )
 
 
 def _pick_inputs(rng):
-    def case(exact):
+    taken = []
+
+    def case(exact=False, itself=False):
         while True:
             rows = _pick_rows(rng)
             max_params = int(rng.choice([600_000, 1_400_000, 2_600_000]))
@@ -508,12 +539,20 @@ def _pick_inputs(rng):
             if exact:
                 max_macs, max_params = (rows[0][name] for name in ("macs", "params"))
             right = _best(rows, _within(max_macs, max_params))
-            *wrong, strict = (value for value, _ in _pick_mistakes(rows, max_macs, max_params))
+            # No constant answer may be right twice.
+            if right in (None, *taken):
+                continue
+            if itself and right != (rows[0]["alpha"], rows[0]["resolution"]):
+                continue
+            *wrong, strict, _, _ = (m for m, _ in _pick_mistakes(rows, max_macs, max_params))
             # Each mistake must show, and be told from the others.
             told = len(set(wrong[:5])) == 5
-            if exact and told and strict not in (None, right, *wrong):
-                return [rows, max_macs, max_params]
-            if not exact and told and right not in (None, *wrong):
+            if exact:
+                told = strict not in (None, right, *wrong) and (told or itself)
+            elif right in wrong:
+                told = False
+            if told:
+                taken.append(right)
                 return [rows, max_macs, max_params]
 
     def impossible():
@@ -524,14 +563,12 @@ def _pick_inputs(rng):
             if _best(rows) != _best(rows, _within(1e12, budgets[1])):
                 return [rows, *budgets]
 
-    while True:
-        cases = {"best": [case(False), case(False)], "exact": [case(True)]}
-        answers = {
-            _best(rows, _within(*budgets)) for kind in cases.values() for rows, *budgets in kind
-        }
-        # No constant answer may be right twice.
-        if len(answers) == 3:
-            return {**cases, "none": [impossible()]}
+    return {
+        "best": [case(), case()],
+        # The second time the network that uses up both budgets is the right one.
+        "exact": [case(exact=True), case(exact=True, itself=True)],
+        "none": [impossible()],
+    }
 
 
 def _judge_pick(inputs, seen):
@@ -548,6 +585,7 @@ def _judge_pick(inputs, seen):
             ]
             if right:
                 mistakes.append((right[::-1], "the pair is (alpha, resolution), in this order."))
+                mistakes.append((None, "it returns None, but there is a network that fits."))
             call = f"pick_network({len(rows)} rows, {max_macs:,}, {max_params:,})"
             yield Case(call, got, right, tuple(mistakes))
 

@@ -7,7 +7,7 @@ import numpy as np
 from utils.course.activations import relu, relu6
 from utils.course.exercise import Case, Exercise, first_problem, graded, part, same, say
 from utils.course.plain import plain
-from utils.course.watch import observe, watch
+from utils.course.watch import no_tensor, observe, randomise, watch
 
 LESSON = "04_mobilenet_v2"
 
@@ -136,11 +136,19 @@ def _divisible_inputs(rng):
     # First multiples of 8, so that an answer with the wrong rule is told from one that knows 8 only.
     multiple = 8 * int(rng.integers(20, 30))
     off = [float(np.round(rng.uniform(1, 3.5), 2)) for _ in range(2)]
-    # Two ties in a row, since Python's `round` takes every other one down.
-    eights = [multiple - off[0], multiple + off[1], multiple + 4, multiple + 12, multiple]
+    # Two ties in a row, since Python's `round` takes every other one down. 16 is less than 17.7 by
+    # a little less than a tenth of 17.7, and by more than a tenth of 16.
+    eights = [multiple - off[0], multiple + off[1], multiple + 4, multiple + 12, multiple, 17.7]
+    # On both sides of a tie, so that another number than half the divisor shows.
+    near = [
+        (divisor * int(rng.integers(10, 13)) + divisor / 2 + side, divisor)
+        for divisor in (4, 16)
+        for side in (-0.25, 0.25)
+    ]
     return {
-        "nearest": [*((channels, 8) for channels in eights), *plain_cases[:6]],
-        "tenth": [(18.0, 8), *tenth[:4]],
+        "nearest": [*((channels, 8) for channels in eights), *near, *plain_cases[:6]],
+        # 8 is less than 8.95 by more than a tenth, and no less than `int(8.95)`.
+        "tenth": [(18.0, 8), (36.0, 16), (8.95, 8), *tenth[:4]],
         "least": least,
     }
 
@@ -175,6 +183,8 @@ def _judge_divisible(inputs, seen):
                 ]
                 if divisor != 8:
                     only = f"round to multiples of {divisor}, not of 8."
+                    if kind == "least":
+                        only = f"return at least {divisor}."
                     mistakes.insert(0, (_divisible(channels, 8), only))
                 yield Case(f"make_divisible({channels}, {divisor})", got, expected, tuple(mistakes))
 
@@ -225,41 +235,61 @@ _PARTS = ("expand", "depthwise", "linear projection", "shortcut")
 
 def _judge_block(inputs, seen):
     problems = {name: [] for name in _PARTS}
+    # What a call did until it stopped says enough only where others ran to their end.
+    ran = any("error" not in got for got in seen)
     for case, got in zip(inputs, seen, strict=True):
         height, width, channels = case["x"].shape[1:]
         arguments = f"{case['filters']}, strides={case['strides']}, expansion={case['expansion']}"
         call = f"InvertedResidual({arguments}) on ({height}, {width}, {channels}): "
-        for name, problem in _block_problems(case, got).items():
+        for name, problem in _block_problems(case, got, ran).items():
             problems[name].append(problem and call + problem)
     return [graded(name, 0.75, first_problem(*problems[name])) for name in _PARTS]
 
 
-def _block_problems(case, got):
+def _block_problems(case, got, ran):
     """One sentence for each part that is wrong in a case; parts that the case lacks are left out."""
     if "error" in got:
-        return dict.fromkeys(_PARTS, _why_it_stopped(case, got))
-    x, y, steps = case["x"], got["value"], got["steps"]
+        why = _why_it_stopped(case, got)
+        if ran and _reached_the_end(got["steps"]):
+            return _steps_problems(case, got["steps"])[0] | {"shortcut": why}
+        return dict.fromkeys(_PARTS, why)
+    nothing = no_tensor(got["value"], "block")
+    if nothing:
+        return dict.fromkeys(_PARTS, nothing)
+    if got["anew"]:
+        return dict.fromkeys(_PARTS, "the layers are made anew at each call; make them in `build`.")
+    problems, z = _steps_problems(case, got["steps"])
+    if "shortcut" not in problems:
+        problems["shortcut"] = _shortcut_problem(case, got, z)
+    return problems
+
+
+def _convs(steps):
+    return [step for step in steps if step["kind"] in ("conv", "depthwise")]
+
+
+def _reached_the_end(steps):
+    """Tell whether a call got past the projection's norm, so that it stopped at the shortcut."""
+    convs = _convs(steps)
+    kinds = [step["kind"] for step in convs]
+    if kinds.count("depthwise") != 1 or kinds[-1] != "conv":
+        return False
+    return all(_after(steps, step["outputs"]) for step in convs)
+
+
+def _steps_problems(case, steps):
+    """What is wrong with the three steps, and what the last one hands to the addition."""
+    x = case["x"]
     channels, wide = x.shape[-1], case["expansion"] * x.shape[-1]
-    if not isinstance(y, np.ndarray):
-        return dict.fromkeys(_PARTS, "the block returned no tensor: does `call` end in `return`?")
     convs = [step for step in steps if step["kind"] == "conv"]
     depthwise = [step for step in steps if step["kind"] == "depthwise"]
-    expected = 2 if case["expansion"] == 1 else 3
-    kernels = sum(weight.ndim == 4 for weight in got["weights"])
-    if kernels < expected and len(convs) + len(depthwise) >= expected:
-        return dict.fromkeys(_PARTS, "the layers are made anew at each call; make them in `build`.")
     if len(depthwise) != 1 or any(step["kernel"] != 1 for step in convs):
         spatial = [step for step in convs if step["kernel"] != 1]
         found = f"{len(depthwise)} DepthwiseConv2D"
         found += f" and {len(spatial)} Conv2D larger than 1×1" if spatial else ""
-        return dict.fromkeys(
-            _PARTS, f"expected one DepthwiseConv2D and else 1×1 Conv2D layers, found {found}."
-        )
-    place = next(
-        n
-        for n, step in enumerate(s for s in steps if s["kind"] in ("conv", "depthwise"))
-        if step["kind"] == "depthwise"
-    )
+        said = f"expected one DepthwiseConv2D and else 1×1 Conv2D layers, found {found}."
+        return dict.fromkeys(_PARTS, said), None
+    place = next(n for n, step in enumerate(_convs(steps)) if step["kind"] == "depthwise")
     before, after = convs[:place], convs[place:]
     problems = {}
     if case["expansion"] == 1:
@@ -270,8 +300,7 @@ def _block_problems(case, got):
         problems["expand"] = _expand_problem(x, before, wide, channels)
     problems["depthwise"] = _depthwise_problem(case, steps, before, depthwise[0])
     problems["linear projection"], z = _project_problem(case, steps, depthwise[0], after)
-    problems["shortcut"] = _shortcut_problem(case, got, z)
-    return problems
+    return problems, z
 
 
 def _why_it_stopped(case, got):
@@ -282,11 +311,14 @@ def _why_it_stopped(case, got):
         problem = _positions_problem(case, arrays[0])
         if problem:
             return problem
-    if "ncompatible" in got["error"] and case["strides"] > 1:
+    # Of all that can stop a call, the addition of unlike shapes comes last.
+    projected = depthwise and _convs(got["steps"])[-1]["kind"] == "conv"
+    added = projected and "ncompatible" in got["error"]
+    if added and case["strides"] > 1:
         return (
             f"stopped, since the shapes differ; there is no shortcut at strides={case['strides']}."
         )
-    if "ncompatible" in got["error"] and case["filters"] != case["x"].shape[-1]:
+    if added and case["filters"] != case["x"].shape[-1]:
         channels = case["x"].shape[-1]
         return (
             f"stopped; {channels} channels cannot be added to {case['filters']}: no shortcut here."
@@ -295,9 +327,12 @@ def _why_it_stopped(case, got):
 
 
 def _after(steps, array):
-    """The output of the batch norm that was called on `array`, or None."""
-    outputs = [s["outputs"] for s in steps if s["kind"] == "norm" and same(s["inputs"], array)]
-    return outputs[0] if outputs else None
+    """The batch norm that was called on `array`, or None."""
+    return next((s for s in steps if s["kind"] == "norm" and same(s["inputs"], array)), None)
+
+
+_INSIDE = "ReLU comes after batch norm, not inside the convolution."
+_TWICE = "each convolution has a batch norm of its own; one of yours serves two."
 
 
 def _expand_problem(x, before, wide, channels):
@@ -317,19 +352,28 @@ def _expand_problem(x, before, wide, channels):
 
 def _depthwise_problem(case, steps, before, depthwise):
     x, strides = case["x"], case["strides"]
-    if depthwise["kernel"] != 3:
-        return f"the depthwise kernel is 3×3, got {depthwise['kernel']}×{depthwise['kernel']}."
+    if depthwise["kernel_size"] != (3, 3):
+        return f"the depthwise kernel is 3×3, got {'×'.join(map(str, depthwise['kernel_size']))}."
+    if depthwise["dilation_rate"] != 1:
+        return "the depthwise kernel covers 3×3 positions side by side: no dilation."
+    if depthwise["filters"] != depthwise["groups"]:
+        return "one filter a channel: leave the depthwise convolution's depth_multiplier at 1."
     if depthwise["strides"] != strides:
         return f"the depthwise convolution has stride {strides}, got {depthwise['strides']}."
     problem = _positions_problem(case, depthwise["outputs"])
     if problem:
         return problem
     if before:
-        normed = _after(steps, before[-1]["outputs"])
-        if normed is None:
+        if before[-1]["activation"] != "linear":
+            return _INSIDE
+        norm, own = (_after(steps, step["outputs"]) for step in (before[-1], depthwise))
+        if norm is None:
             return "no batch norm follows the expansion directly."
+        if own is not None and own["layer"] == norm["layer"]:
+            return _TWICE
+        normed = norm["outputs"]
         return _activated(depthwise["inputs"], normed, "batch norm of the expansion", "depthwise")
-    if same(depthwise["inputs"], relu6(x)) or same(depthwise["inputs"], relu(x)):
+    if not same(depthwise["inputs"], x):
         return "without an expansion the depthwise convolution reads the block's input as it is."
     return ""
 
@@ -358,7 +402,8 @@ def _project_problem(case, steps, depthwise, after):
     if len(after) != 1:
         return f"expected one 1×1 convolution after the depthwise one, found {len(after)}.", None
     project = after[0]
-    z = _after(steps, project["outputs"])
+    last = _after(steps, project["outputs"])
+    z = last and last["outputs"]
     if project["outputs"].shape[-1] != case["filters"]:
         got = project["outputs"].shape[-1]
         return f"the projection has {case['filters']} filters, got {got}.", z
@@ -366,14 +411,19 @@ def _project_problem(case, steps, depthwise, after):
         return "the stride belongs to the depthwise convolution, not to the projection.", z
     if project["activation"] != "linear":
         return f"the projection is linear; yours has {project['activation']}.", z
-    normed = _after(steps, depthwise["outputs"])
-    if normed is None:
+    if depthwise["activation"] != "linear":
+        return _INSIDE, z
+    norm = _after(steps, depthwise["outputs"])
+    if norm is None:
         return "no batch norm follows the depthwise convolution directly.", z
     problem = _activated(
-        project["inputs"], normed, "batch norm of the depthwise convolution", "projecting"
+        project["inputs"], norm["outputs"], "batch norm of the depthwise convolution", "projecting"
     )
     if not problem and z is None:
         problem = "no batch norm follows the projection directly."
+    others = [_after(steps, step["outputs"]) for step in _convs(steps) if step is not project]
+    if not problem and last["layer"] in [other["layer"] for other in others if other]:
+        problem = _TWICE
     return problem, z
 
 
@@ -428,8 +478,8 @@ def _live(height, width, channels, filters, strides, expansion):
 
 
 def _memory_inputs(rng):
-    def case(strides, same_channels, expansion):
-        height, width = (int(v) for v in rng.choice(np.arange(7, 33), 2, replace=False))
+    def case(strides, same_channels, expansion, every=1):
+        height, width = (int(v) for v in rng.choice(np.arange(7, 33, every), 2, replace=False))
         channels = int(rng.integers(8, 33))
         other = channels + int(rng.integers(1, 9)) * int(rng.choice([-1, 1]))
         return (
@@ -442,7 +492,12 @@ def _memory_inputs(rng):
         )
 
     return {
-        "strided": [case(2, False, 6), case(2, True, int(rng.integers(3, 6))), case(3, False, 4)],
+        # Two odd sides, so that rounding shows.
+        "strided": [
+            case(2, False, 6, every=2),
+            case(2, True, int(rng.integers(3, 6))),
+            case(3, False, 4),
+        ],
         "added": [case(1, True, 6), case(1, True, int(rng.integers(3, 6))), case(1, False, 6)],
     }
 
@@ -560,10 +615,10 @@ def _plan(shape, alpha):
 def _design_inputs(rng):
     # The peak of a block of 8 or 16 channels before its expansion; one width cannot serve both.
     cases = []
-    for least in rng.permutation([0.4, 0.8]):
-        # Square as the drone's 96×96, but not always of that size.
-        side, channels = int(rng.choice([96, 80, 112])), int(rng.choice([1, 3]))
-        shape = (side, side, channels)
+    # Square as the drone's 96×96, but not both of that size.
+    sides = sorted(int(side) for side in rng.choice([96, 80, 112], 2, replace=False))
+    for least, side in zip([0.8, 0.4], sides, strict=True):
+        shape = (side, side, int(rng.choice([1, 3])))
         peaks = {alpha: _plan(shape, alpha)["peak"] for alpha in _ALPHAS}
         alpha = max(alpha for alpha in _ALPHAS if peaks[alpha] == peaks[least])
         above = min(peak for peak in peaks.values() if peak > peaks[alpha])
@@ -571,12 +626,15 @@ def _design_inputs(rng):
             {
                 "shape": shape,
                 "classes": int(rng.integers(2, 12)),
-                "max_bytes": int(rng.uniform(peaks[alpha], above - 1)),
+                # The small one uses up its budget (and a narrower one would keep to it), the large
+                # one has nearly room for more: so the memory at another size than its own shows.
+                "max_bytes": above - int(rng.integers(1, 1000)) if cases else peaks[alpha],
                 "alpha": alpha,
+                "seed": int(rng.integers(1_000_000)),
                 "images": rng.normal(size=(2, *shape)).astype("float32"),
             }
         )
-    return cases
+    return [cases[place] for place in rng.permutation(2)]
 
 
 def _probe_design(box, answer, inputs):
@@ -600,8 +658,12 @@ def _probe_network(box, answer, inputs):
 
     def describe(layer, _, outputs):
         kind = next((name for kind, name in kinds.items() if isinstance(layer, kind)), None)
-        return kind and (kind, layer, outputs.shape[1:])
+        return kind and (kind, layer, outputs)
 
+    # Weights that keep the signal's size: with those of a new layer it fades from block to block.
+    randomised = box.run(randomise, model, inputs["seed"], gain=2)
+    if "error" in randomised:
+        return randomised
     called, layers = watch(lambda: box.call(model, inputs["images"][:1]), describe)
     if "error" in called:
         return {"outputs": called}
@@ -615,12 +677,19 @@ def _probe_network(box, answer, inputs):
                 layer.kernel.assign(np.zeros(layer.kernel.shape))
     return {
         "convs": [
-            (kind, shape, max(layer.kernel_size))
-            for kind, layer, shape in layers
+            (kind, outputs.shape[1:], max(layer.kernel_size))
+            for kind, layer, outputs in layers
             if kind != "dense"
         ],
         "dense": [
-            (shape, layer.activation.__name__) for kind, layer, shape in layers if kind == "dense"
+            {
+                "reads": layer.kernel.shape[0],
+                "writes": outputs.shape[1:],
+                "activation": getattr(layer.activation, "__name__", "a layer"),
+                "last": same(outputs, called["value"]) or isinstance(called["value"], list | dict),
+            }
+            for kind, layer, outputs in layers
+            if kind == "dense"
         ],
         "outputs": box.call(model, inputs["images"]),
     }
@@ -659,7 +728,7 @@ def _design_problems(inputs, seen):
         shortcuts = "Not looked at: the layers must be those of the table first."
     elif not isinstance(outputs, np.ndarray) or len(outputs) != 2:
         shortcuts = "called on two images, the model does not return two answers."
-    elif np.max(np.abs(outputs[0] - outputs[1])) <= 1e-6:
+    elif same(outputs[0], outputs[1]):
         shortcuts = (
             "with the depthwise kernels at 0 in all blocks that keep their shape, two images get "
             "the same answer: one of these blocks has no shortcut."
@@ -716,10 +785,19 @@ def _blocks_problem(inputs, seen):
             f"convolution {at + 1} of 52 writes {got[at][1]}; the table gives "
             f"{' or '.join(map(str, wanted))} for a multiple of 0.05."
         )
-    if len(seen["dense"]) != 1 or seen["dense"][0][0] != (classes,):
+    dense = seen["dense"]
+    if len(dense) != 1 or dense[0]["writes"] != (classes,):
         return f"expected one dense layer with {classes} outputs after global average pooling."
-    if seen["dense"][0][1] != "linear":
-        return f"the dense layer has the activation {seen['dense'][0][1]!r}; expected none."
+    channels = convs[-1][1][-1]
+    if dense[0]["reads"] != channels:
+        return (
+            f"the dense layer reads {dense[0]['reads']} numbers; global average pooling leaves one "
+            f"for each of {channels} channels."
+        )
+    if dense[0]["activation"] != "linear":
+        return f"the dense layer has the activation {dense[0]['activation']!r}; expected none."
+    if not dense[0]["last"]:
+        return "something follows the dense layer; what it writes is the answer."
     return ""
 
 

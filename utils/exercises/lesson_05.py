@@ -1,10 +1,13 @@
 """The exercises of lesson 05: Fire module, grouped MACs, channel shuffle, its unit, and towers."""
 
+import itertools
+import re
+
 import numpy as np
 
-from utils.course.activations import relu
+from utils.course.activations import relu, relu6
 from utils.course.exercise import Case, Exercise, first_problem, graded, mismatch, part, same
-from utils.course.watch import observe, step
+from utils.course.watch import no_tensor, observe, step
 
 LESSON = "05_small_nets"
 
@@ -22,11 +25,20 @@ def _step(layer, inputs, outputs):
 
 def _look(box, answer, case):
     """Observe the learner's layer, which must not be the course's own inside."""
-    seen = observe(box, lambda: answer(*case["arguments"]), case["x"], case["seed"], describe=_step)
+    # Large enough that many numbers pass 6, so that ReLU and ReLU6 differ.
+    seen = observe(
+        box,
+        lambda: answer(*case["arguments"]),
+        case["x"],
+        case["seed"],
+        gain=3,
+        describe=_step,
+    )
     borrowed = [each["name"] for each in seen["steps"] if each["kind"] == "borrowed"]
     if borrowed:
-        return {"problem": f"uses the course's own `{borrowed[-1]}`; write this part yourself."}
-    return {"problem": f"stopped with {seen['error']}"} if "error" in seen else seen
+        said = f"uses the course's own `{borrowed[-1]}`; write this part yourself."
+        return {"problem": said, "steps": []}
+    return seen | {"problem": f"stopped with {seen['error']}"} if "error" in seen else seen
 
 
 # fire_module --------------------------------------------------------------------------------
@@ -52,26 +64,22 @@ def _judge_fire(inputs, seen):
     call = f"FireModule({squeeze}, {one}, {three}) on {x.shape[1:]}"
     names, points = ("the weights", "the shape", "the values"), (0.5, 0.5, 1.0)
     if "problem" in seen:
-        hint = ""
-        if "oncat" in seen["problem"]:
-            hint = (
-                " Both expansions must keep the picture's size (which padding, which stride?), and "
-                "they are joined along the channels, the last axis."
-            )
-        elif "ncompatible" in seen["problem"]:
-            hint = " The expansions are concatenated, not added."
         problems = [
-            f"{call} {seen['problem']}{hint}",
+            f"{call} {seen['problem']}{_fire_hint(inputs, seen)}",
             *2 * ["Not looked at: see above."],
         ]
     else:
-        weights = _fire_weights(inputs, seen["weights"])
+        weights = "the layers are made anew at each call; make them in __init__ or build."
+        if not seen["anew"]:
+            weights = _fire_weights(inputs, seen["weights"])
         y, expected = seen["value"], (*x.shape[:-1], one + three)
         problems = [weights if isinstance(weights, str) else "", "", ""]
-        if not isinstance(y, np.ndarray):
-            problems[1] = "the layer returned no tensor: does `call` end in `return`?"
-        elif y.shape != expected:
-            problems[1] = f"expected shape {expected}, got {y.shape}: join along the channels."
+        problems[1] = no_tensor(y, "layer")
+        if not problems[1] and y.shape != expected:
+            along = y.shape[:-1] == x.shape[:-1] and y.shape[-1] not in (one, three)
+            why = f"{one} filters of 1×1 and {three} of 3×3, side by side."
+            why = why if along else "join along the channels."
+            problems[1] = f"expected shape {expected}, got {y.shape}: {why}"
         problems[2] = "Not looked at: see above."
         if not any(problems[:2]):
             problems[2] = _fire_values(x, y, weights)
@@ -80,6 +88,26 @@ def _judge_fire(inputs, seen):
             for problem in problems
         ]
     return [graded(*each) for each in zip(names, points, problems, strict=True)]
+
+
+def _shapes(problem):
+    """The shapes of pictures that the message of an error names."""
+    found = re.findall(r"[\[(]((?:\d+, ?){2,}\d+)[\])]", problem)
+    return [tuple(int(side) for side in each.split(",")) for each in found]
+
+
+def _fire_hint(inputs, seen):
+    """What helps where two shapes do not fit, or ""."""
+    _, one, three = inputs["arguments"]
+    if "oncat" in seen["problem"]:
+        return (
+            " Both expansions must keep the picture's size (which padding, which stride?), and "
+            "they are joined along the channels, the last axis."
+        )
+    added = {shape[-1] for shape in _shapes(seen["problem"])} == {one, three}
+    if added and "ncompatible" in seen["problem"]:
+        return " The expansions are concatenated, not added."
+    return ""
 
 
 def _fire_weights(inputs, weights):
@@ -135,6 +163,10 @@ def _fire_values(x, y, weights):
         (expanded(relu(z), same_as_is), "no ReLU follows the 1×1 expansion."),
         (expanded(relu(z), relu, same_as_is), "no ReLU follows the 3×3 expansion."),
         (expanded(relu(z), swap=True), "the 3×3 filters come first; put the 1×1 filters first."),
+        *(
+            (expanded(a(z), b, c), "that is ReLU6, which also cuts at 6; a Fire module has ReLU.")
+            for a, b, c in itertools.product((relu, relu6), repeat=3)
+        ),
         (expanded(z, same_as_is, same_as_is), "there is no ReLU at all; each convolution has one."),
     )
     for wrong, message in mistakes:
@@ -253,19 +285,19 @@ def _judge_shuffle(inputs, seen):
 
 
 def _unit_inputs(rng):
-    groups = int(rng.integers(2, 4))
-    # The middle has 4g channels, so that cutting it into 4 is not the same as into g.
-    filters = 16 * groups
     size = (6, 9) if rng.integers(2) else (7, 8)
 
-    def case(strides, channels):
+    def case(strides, groups):
+        # The middle has 4g channels, so that cutting it into 4 is not the same as into g.
+        filters = 16 * groups
+        channels = filters if strides == 1 else filters - 3 * groups
         return {
             "arguments": (filters, strides, groups),
             "x": rng.normal(size=(2, *size, channels)).astype("float32"),
             "seed": int(rng.integers(1_000_000)),
         }
 
-    return [case(1, filters), case(2, filters - 3 * groups)]
+    return [case(1 + n, int(groups)) for n, groups in enumerate(rng.permutation([2, 3]))]
 
 
 def _probe_unit(box, answer, inputs):
@@ -274,14 +306,16 @@ def _probe_unit(box, answer, inputs):
 
 def _judge_unit(inputs, seen):
     branch, shuffle, ends = [], [], []
+    # What a call did until it stopped says enough only where the other one ran to its end.
+    ran = any("problem" not in got for got in seen)
     for case, got in zip(inputs, seen, strict=True):
         (filters, strides, groups), x = case["arguments"], case["x"]
         call = f"ShuffleUnit({filters}, strides={strides}, groups={groups}) on {x.shape[1:]}"
         if "problem" in got:
-            hint = ""
-            if "oncat" in got["problem"] or "ncompatible" in got["problem"]:
-                hint = " Both paths must arrive with the same sides: which padding, which stride?"
-            problems = [f"{call} {got['problem']}{hint}"] * 3
+            problems = [f"{call} {got['problem']}{_unit_hint(got['problem'])}"] * 3
+            if ran and _reached_the_end(got["steps"]):
+                steps = [s and f"{call}: {s}" for s in _steps_problems(case, got["steps"])[:2]]
+                problems = [*steps, problems[2]]
         else:
             problems = [problem and f"{call}: {problem}" for problem in _unit_problems(case, got)]
         branch.append(problems[0])
@@ -295,33 +329,56 @@ def _judge_unit(inputs, seen):
     ]
 
 
+def _unit_hint(problem):
+    """What helps where two paths of different sides are added or joined, or ""."""
+    joined = any(each in problem for each in ("oncat", "ncompatible"))
+    if not joined or len({shape[-3:-1] for shape in _shapes(problem)}) < 2:
+        return ""
+    return " Both paths must arrive with the same sides: which padding, which stride?"
+
+
+def _convs(steps):
+    return [step for step in steps if step["kind"] in ("conv", "depthwise")]
+
+
 def _after(steps, array):
-    """The output of the batch norm that was called on `array`, or None."""
-    outputs = [s["outputs"] for s in steps if s["kind"] == "norm" and same(s["inputs"], array)]
-    return outputs[0] if outputs else None
+    """The batch norm that was called on `array`, or None."""
+    return next((s for s in steps if s["kind"] == "norm" and same(s["inputs"], array)), None)
+
+
+def _reached_the_end(steps):
+    """Tell whether a call got past the last norm, so that it stopped where the paths meet."""
+    convs = _convs(steps)
+    return len(convs) == 3 and all(_after(steps, conv["outputs"]) for conv in convs)
+
+
+_LATER = "the three convolutions cannot be found; get that part right first."
 
 
 def _unit_problems(case, got):
     """What is wrong with the convolutions, with the shuffle, and with the end of the unit."""
+    if got["anew"]:
+        again = "the layers are made anew at each call; make them in __init__ or build."
+        return [again] * 3
+    branch, shuffle, z = _steps_problems(case, got["steps"])
+    return [branch, shuffle, _LATER if z is None else _end_problem(case, got, z)]
+
+
+def _steps_problems(case, steps):
+    """What is wrong with the convolutions and with the shuffle, and what the path ends in."""
     (filters, strides, groups), x = case["arguments"], case["x"]
-    steps, middle = got["steps"], filters // 4
-    later = "the three convolutions cannot be found; get that part right first."
-    convs = [step for step in steps if step["kind"] in ("conv", "depthwise")]
+    middle, convs = filters // 4, _convs(steps)
     if [conv["kernel"] for conv in convs] != [1, 3, 1]:
-        found = ", ".join(f"{c['kernel']}×{c['kernel']}" for c in convs) or "none"
-        return [
-            f"expected convolutions of 1×1, 3×3 and 1×1 from keras.layers, found {found}.",
-            later,
-            later,
-        ]
+        found = ", ".join("×".join(map(str, conv["kernel_size"])) for conv in convs) or "none"
+        said = f"expected convolutions of 1×1, 3×3 and 1×1 from keras.layers, found {found}."
+        return said, _LATER, None
     first, depthwise, last = convs
     norms = [_after(steps, conv["outputs"]) for conv in convs]
-    if any(norm is None for norm in norms):
-        which = ("first 1×1", "3×3", "last 1×1")[[norm is None for norm in norms].index(True)]
-        return [f"no batch norm follows the {which} convolution directly.", later, later]
-    if not any(w.ndim == 4 for w in got["weights"]):
-        again = "the layers are made anew at each call; make them in __init__ or build."
-        return [again, later, later]
+    if None in norms:
+        which = ("first 1×1", "3×3", "last 1×1")[norms.index(None)]
+        return f"no batch norm follows the {which} convolution directly.", _LATER, None
+    own = len({norm["layer"] for norm in norms}) == 3
+    norms = [norm["outputs"] for norm in norms]
     added = filters if strides == 1 else filters - x.shape[-1]
     problem = ""
     wanted = ((first, groups, middle, 1), (depthwise, middle, middle, strides))
@@ -338,25 +395,33 @@ def _unit_problems(case, got):
             )
         elif conv["strides"] != its_strides:
             problem = f"the {which} convolution has stride {conv['strides']}, not {its_strides}."
+        elif min(conv["kernel_size"]) != conv["kernel"]:
+            sides = "×".join(map(str, conv["kernel_size"]))
+            problem = f"the {which} convolution has a kernel of {sides}."
+        elif conv["dilation_rate"] != 1:
+            problem = f"the {which} convolution reads positions side by side: no dilation."
+        elif conv["activation"] != "linear":
+            problem = "ReLU comes after batch norm, not inside the convolution."
         if problem:
             break
+    if not problem and not own:
+        problem = "each convolution has a batch norm of its own; one of yours serves two."
     if not problem and not same(first["inputs"], x):
         problem = "the first convolution sees the unit's input; something stands before it."
     before, after = norms[0], relu(norms[0])
     found = depthwise["inputs"]
-    orders = [_shuffled(each, groups) for each in (after, before)]
-    unrelued = "the ReLU after the first batch norm is missing."
+    plains = (after, before, relu6(before))
+    orders = [_shuffled(each, groups) for each in plains]
     if not problem and any(same(found, each) for each in (before, orders[1])):
-        problem = unrelued
+        problem = "the ReLU after the first batch norm is missing."
+    right = any(same(found, each) for each in (after, orders[0]))
+    if not problem and not right and any(same(found, each[2]) for each in (plains, orders)):
+        problem = "that is ReLU6 after the first batch norm; the unit has ReLU."
     if not problem and same(last["inputs"], relu(norms[1])):
         problem = "a ReLU follows the depthwise convolution; there is none."
     if not problem and not same(last["inputs"], norms[1]):
         problem = "the last convolution does not read the batch norm of the depthwise one."
-    return [
-        problem,
-        _shuffle_problem(found, orders, (after, before), groups),
-        _end_problem(case, got["value"], norms[2]),
-    ]
+    return problem, _shuffle_problem(found, orders, plains, groups), norms[2]
 
 
 def _shuffle_problem(found, orders, plains, groups):
@@ -383,13 +448,22 @@ def _pooled(x, of):
     return of(np.stack(windows), axis=0)
 
 
-def _end_problem(case, y, z):
-    (filters, strides, _), x = case["arguments"], case["x"]
-    if not isinstance(y, np.ndarray):
-        return "the unit returned no tensor: does `call` end in `return`?"
+_CUT = "that is ReLU6 at the end, which also cuts at 6; the unit has ReLU."
+
+
+def _end_problem(case, got, z):
+    (filters, strides, _), x, y = case["arguments"], case["x"], got["value"]
+    nothing = no_tensor(y, "unit")
+    if nothing:
+        return nothing
     shape = (len(x), *(-(-side // strides) for side in x.shape[1:3]), filters)
     if y.shape != shape:
         return f"expected shape {shape}, got {y.shape}."
+    if isinstance(got["alone"], np.ndarray) and not same(got["alone"], y[:1], 1e-3):
+        return (
+            "an image's output depends on the other images of its batch: "
+            "leave batch norm's `training` to Keras."
+        )
     if strides == 1:
         if z.shape != x.shape:
             return "the branch and the input have different shapes, so they cannot be added."
@@ -399,6 +473,7 @@ def _end_problem(case, y, z):
             (relu(x + relu(z)), "a ReLU before the addition is too many; one follows it."),
             (relu(z), "the input is not added."),
             (z, "the input is not added."),
+            (relu6(x + z), _CUT),
         )
         right = relu(x + z)
     else:
@@ -417,6 +492,7 @@ def _end_problem(case, y, z):
             (relu(both(most, z)), "you take the maximum; the unit takes the average."),
             (relu(both(x[:, ::2, ::2], z)), "you take every second pixel; average 3×3 of them."),
             (both(pool, relu(z)), "the ReLU covers both parts, the pooled input as well."),
+            (relu6(both(pool, z)), _CUT),
         )
         right = relu(both(pool, z))
     if same(y, right, 1e-3):
@@ -473,6 +549,33 @@ def _probe_towers(box, answer, inputs):
     return {kind: [box.call(answer, *case) for case in cases] for kind, cases in inputs.items()}
 
 
+def _tower_mistake(inputs, seen):
+    """The mistake that explains the answers of all cases, or what is wrong with any of them."""
+
+    def without(h, w, c, f, n):
+        return h * w * 9 * f * f // n
+
+    def squared(h, w, c, f, n):
+        return h * w * (c * f + 9 * f * f // n**2)
+
+    mistakes = (
+        (without, "the 1×1 convolution before the towers counts as well, and in full."),
+        (squared, "that counts one tower; there are as many as you cut."),
+    )
+    answers = [
+        (case, got.get("value"))
+        for kind in inputs
+        for case, got in zip(inputs[kind], seen[kind], strict=True)
+    ]
+    for macs, why in mistakes:
+        if all(
+            same(value, next((n for n in _divisors(f) if macs(h, w, c, f, n) <= budget), None))
+            for (h, w, c, f, budget), value in answers
+        ):
+            return why
+    return "that is over the budget."
+
+
 def _judge_towers(inputs, seen):
     def problem(case, got):
         h, w, c, f, budget = case
@@ -499,15 +602,9 @@ def _judge_towers(inputs, seen):
                 f"{call}: {value:g} towers fit, but so do {fitting[0]}: {macs:,} and "
                 f"{_tower_macs(h, w, c, f, fitting[0]):,} multiply-adds."
             )
-        without = [n for n in _divisors(f) if h * w * 9 * f * f // n <= budget]
-        squared = [n for n in _divisors(f) if h * w * (c * f + 9 * f * f // n**2) <= budget]
-        if without and value == without[0]:
-            why = "the 1×1 convolution before the towers counts as well, and in full."
-        elif squared and value == squared[0]:
-            why = "that counts one tower; there are as many as you cut."
-        else:
-            why = "that is over the budget."
         return f"{call}: {value:g} towers take {macs:,} multiply-adds; {why}"
+
+    why = _tower_mistake(inputs, seen)
 
     problems = {
         kind: first_problem(
@@ -539,7 +636,6 @@ EXERCISES = [
         _macs_inputs,
         _probe_macs,
         _judge_macs,
-        forbids=("count",),
     ),
     Exercise(
         "channel_shuffle",

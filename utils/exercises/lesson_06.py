@@ -4,16 +4,18 @@ import numpy as np
 
 from utils.course.activations import hard_sigmoid, relu, relu6, sigmoid
 from utils.course.branch import (
+    alike,
     apply,
     batch_problem,
     forward,
+    gates_problem,
     look,
     order_problem,
     roles_of,
     value_problems,
     with_norms,
 )
-from utils.course.exercise import Case, Exercise, first_problem, graded, part, same, say
+from utils.course.exercise import Case, Exercise, first_problem, graded, part, say
 
 LESSON = "06_mobilenet_v3_v4"
 
@@ -28,8 +30,8 @@ def _hard_swish(x):
 def _swish_inputs(rng):
     outside = np.concatenate([rng.uniform(-9, -3.2, 8), rng.uniform(3.2, 9, 8)])
     return {
-        "ends": rng.permutation(outside).reshape(4, 4),
-        "middle": rng.uniform(-2.9, 2.9, (3, 5)),
+        "ends": rng.permutation(outside).reshape(2, 2, 4),
+        "middle": rng.uniform(-2.9, 2.9, 15),
     }
 
 
@@ -69,7 +71,9 @@ def _excite_inputs(rng):
     cases = []
     for _ in range(2):
         channels, squeezed = (int(n) for n in rng.permutation([5, 6, 7, 9])[:2])
-        x = rng.normal(rng.normal(0, 2, channels), 1, (3, 6, 5, channels))
+        # So large that in the last two images ReLU6 would not be ReLU.
+        size = np.array([1, 5, 20]).reshape(3, 1, 1, 1)
+        x = size * rng.normal(rng.normal(0, 2, (3, 1, 1, channels)), 1, (3, 6, 5, channels))
         cases.append(
             {
                 "x": x.astype("float32"),
@@ -109,16 +113,15 @@ def _excite_layers_problem(case, got):
     sizes = [group["kernel"].shape[2:] for group in groups]
     if [group["kernel"].shape[:2] for group in groups] != [(1, 1)] * len(groups):
         return "all kernels see one position: Dense layers or 1×1 convolutions."
-    if any("norm" in group for group in groups):
-        return "there is no batch norm in squeeze-and-excite."
     if sizes != [(channels, squeezed), (squeezed, channels)]:
         steps = ", ".join(f"{a} → {b}" for a, b in sizes) or "none"
         wanted = f"{channels} → {squeezed}, {squeezed} → {channels}"
         return f"expected two layers with kernels, {wanted}; found {steps}."
     if not all(group["pooled"] for group in groups):
         return "the layers work on every position; squeeze first: one mean for each channel."
-    if any(np.ndim(group["bias"]) == 0 for group in groups):
-        return "both layers have a bias; yours have none, or one of them."
+    problem = gates_problem(groups, ["reduce", "restore"])
+    if problem:
+        return problem
     if (
         sum(weight.size for weight in got["weights"])
         != 2 * channels * squeezed + squeezed + channels
@@ -147,13 +150,14 @@ def _excite_gate_problem(case, got):
         return gate(apply(groups[1], inner(apply(groups[0], pooled))))
 
     right = gates()
-    if same(y, x * right, 1e-3):
+    if alike(y, x * right):
         return ""
     mistakes = (
         (x * gates(gate=sigmoid), "the gate is a sigmoid; MobileNetV3 takes the hard one."),
         (x * gates(gate=lambda z: z), "nothing bounds the gates; end with a hard sigmoid."),
         (x * gates(gate=relu), "the gates end in a ReLU; end with a hard sigmoid."),
         (x * gates(inner=lambda z: z), "the ReLU between the two layers is missing."),
+        (x * gates(inner=relu6), "between the two layers stands ReLU, not ReLU6."),
         (
             x * gates(gate=lambda z: np.clip(0.2 * z + 0.5, 0, 1)),
             "your hard sigmoid rises by 1/5; here it is ReLU6(z + 3) / 6.",
@@ -164,7 +168,7 @@ def _excite_gate_problem(case, got):
         (x + x * right, "there is no shortcut around squeeze-and-excite."),
     )
     for wrong, message in mistakes:
-        if same(y, wrong, 1e-3):
+        if alike(y, wrong):
             return message
     return "the output is not x · hard_sigmoid(second(ReLU(first(mean of x))))."
 
@@ -175,6 +179,7 @@ def _excite_gate_problem(case, got):
 def _row_inputs(rng):
     def case(channels, kernel, exp, out, squeeze, non_linearity, strides):
         x = rng.normal(size=(2, 9, 6, channels)).astype("float32")
+        x[1] *= 30 if squeeze else 3  # so large that ReLU6 is not ReLU
         row = (kernel, exp, out, squeeze, non_linearity, strides)
         return {"x": x, "row": row, "seed": int(rng.integers(1_000_000))}
 
@@ -184,7 +189,7 @@ def _row_inputs(rng):
         case(few, 5, wide[0], few, True, "HS", 1),
         case(more, 3, wide[1], more, False, "RE", 1),
         case(more, 3, more, few, True, "RE", 2),
-        case(few, 5, wide[2], more, False, "HS", 2),
+        case(few, 5, wide[2], few, False, "HS", 2),
         case(few, 3, wide[3], few + 1, False, "HS", 1),
     ]
 
@@ -251,6 +256,9 @@ def _row_problems(case, got):
         elif exp == channels and kinds.count("conv") == 2:
             problem = "the expansion is left out where the block has exp size channels already."
         return [problem, later, later]
+    problem = gates_problem(groups, roles)
+    if problem:
+        return [problem, later, later]
     problem = batch_problem(got)
     if problem:
         return ["", problem, problem]
@@ -280,6 +288,7 @@ def _row_problems(case, got):
             (branch(early=True), "the activation comes first, then squeeze-and-excite."),
             (branch(gate=sigmoid), "the gate is a sigmoid; MobileNetV3 takes the hard one."),
             (branch(inner=right if right is _hard_swish else (lambda z: z)), _INNER),
+            (branch(inner=relu6), "inside squeeze-and-excite stands ReLU, not ReLU6."),
         ]
     return ["", *value_problems(x, got["value"], variants, strides == 1 and channels == out)]
 
@@ -292,12 +301,14 @@ _INNER = "inside squeeze-and-excite stands a ReLU, whatever the row says."
 
 
 def _universal_inputs(rng):
-    def case(first, middle, strides, channels, filters):
+    def case(first, middle, strides, channels, filters, expansion=None):
+        x = rng.normal(size=(2, 9, 6, channels)).astype("float32")
+        x[1] *= 3  # so large that ReLU6 is not ReLU
         return {
-            "x": rng.normal(size=(2, 9, 6, channels)).astype("float32"),
+            "x": x,
             "filters": filters,
             "strides": strides,
-            "expansion": int(rng.integers(2, 5)),
+            "expansion": expansion or int(rng.integers(2, 7)),
             "first_kernel": first,
             "middle_kernel": middle,
             "seed": int(rng.integers(1_000_000)),
@@ -306,7 +317,7 @@ def _universal_inputs(rng):
     one, two = (int(n) for n in rng.permutation([5, 6, 7, 8])[:2])
     sides = [int(n) for n in rng.permutation([3, 5])]
     return [
-        case(None, sides[0], 1, one, one),
+        case(None, 3, 1, one, one, 4),  # nothing but the defaults
         case(sides[0], None, 1, two, two),
         case(sides[1], sides[0], 1, one, one),
         case(None, None, 1, two, two),
@@ -319,6 +330,8 @@ def _universal_inputs(rng):
 
 def _probe_universal(box, answer, inputs):
     def make(case):
+        if case is inputs[0]:
+            return answer(case["filters"])
         return answer(
             case["filters"],
             strides=case["strides"],
@@ -348,6 +361,8 @@ def _judge_universal(inputs, seen):
             f"first_kernel={first}, middle_kernel={middle}, strides={case['strides']}, "
             f"{case['x'].shape[-1]} → {case['filters']} channels: "
         )
+        if case is inputs[0]:
+            call = f"UniversalInvertedBottleneck({case['filters']}), all else by default: "
         if "error" in got:
             problem, shortcut = f"stopped with {got['error']}", f"stopped with {got['error']}"
         else:
@@ -410,8 +425,13 @@ def _universal_problems(case, got):
 def _pareto_inputs(rng):
     def cloud(count):
         names = rng.permutation([f"net{n}" for n in range(count)])
-        latency = np.round(rng.uniform(1, 20, count), 2)
-        accuracy = np.round(0.6 + 0.01 * latency + rng.uniform(-0.1, 0.1, count), 3)
+        latency = accuracy = np.zeros(count)
+        # Ties are another part; and the best network is not the slowest one as well.
+        while (
+            len(set(latency) | set(accuracy)) < 2 * count or latency.argmax() == accuracy.argmax()
+        ):
+            latency = np.round(rng.uniform(1, 20, count), 2)
+            accuracy = np.round(0.6 + 0.01 * latency + rng.uniform(-0.1, 0.1, count), 3)
         pairs = zip(latency, accuracy, strict=True)
         return {
             str(name): (float(ms), float(share))
@@ -534,7 +554,7 @@ EXERCISES = [
         _swish_inputs,
         _probe_swish,
         _judge_swish,
-        forbids=("hard_silu", "activations"),
+        forbids=("hard_silu", "hard_swish", "activations", "Activation"),
         twin="utils.mobilenet_v3:hard_swish",
     ),
     Exercise(

@@ -10,6 +10,7 @@ from utils.course.activations import hard_sigmoid, relu, relu6, sigmoid
 from utils.course.branch import (
     batch_problem,
     forward,
+    gates_problem,
     look,
     order_problem,
     roles_of,
@@ -36,7 +37,7 @@ def _compound_inputs(rng):
         "any": [
             case(round(float(rng.uniform(2.2, 2.8)), 2)),
             case(round(float(rng.uniform(0.3, 0.7)), 2)),
-            case(-round(float(rng.uniform(0.3, 1.8)), 2)),
+            case(-round(float(rng.uniform(1.05, 1.8)), 2)),
             case(0),
         ],
     }
@@ -54,7 +55,6 @@ def _judge_compound(inputs, seen):
             ((width, depth, resolution), "depth comes first, then width."),
             ((depth, resolution, width), "width comes second, resolution last."),
             ((resolution, width, depth), "depth comes first, resolution last."),
-            (tuple(value * phi for value in factors), "take the power α^φ, not the product α·φ."),
             (tuple(1 + phi * (value - 1) for value in factors), "that grows by equal steps; α^φ."),
             (
                 tuple(float(value ** int(phi)) for value in factors),
@@ -65,8 +65,13 @@ def _judge_compound(inputs, seen):
             ((depth, factors[1], factors[2]), "all three grow with φ, not only the depth."),
             (depth * width**2 * resolution**2, "that is the cost; return the three factors."),
         ]
+        if phi:
+            product = tuple(value * phi for value in factors)
+            mistakes.append((product, "take the power α^φ, not the product α·φ."))
         if phi > 0:
             mistakes.append((tuple(float(phi**value) for value in factors), "that is φ^α; α^φ."))
+        if phi < 0:
+            mistakes.append(((1, 1, 1), "a negative φ shrinks."))
         call = "compound_coefficients(" + ", ".join(f"{k}={v}" for k, v in case.items()) + ")"
         return Case(call, got, right, tuple(mistakes))
 
@@ -94,9 +99,13 @@ def _rounded(value):
 # (filters, width): the first kind keeps the nearest multiple, the second loses too much by it.
 _PAIRS = list(itertools.product((16, 24, 32, 40, 80, 112, 192, 320), range(3, 21)))
 _NEAR = [(c, w / 10) for c, w in _PAIRS if _rounded(c * w / 10) == _nearest(c * w / 10)]
-_FAR = [(c, w / 10) for c, w in _PAIRS if _rounded(c * w / 10) != _nearest(c * w / 10)]
+_FAR = [(c, w / 10) for c, w in _PAIRS if c != _nearest(c * w / 10) != _rounded(c * w / 10)]
 # Halfway between two multiples: Python's `round` goes to the even one.
 _TIES = [(40, 1.3), (80, 0.85), (160, 0.525)]
+# Where a tenth of the product, a tenth of the multiple, a twentieth and a product that was rounded
+# before give another number each; and where an eighth does.
+_CLOSE = [(16, 1.1), (24, 1.105), (112, 0.39)]
+_CLOSE_FAR = [(16, 1.7)]
 
 
 def _filters_inputs(rng):
@@ -122,8 +131,9 @@ def _filters_inputs(rng):
             *some(far, 1),
             *some(up, 2),
             *some(_TIES, 1),
+            *_CLOSE,
         ],
-        "tenth": [*some(apart(_FAR), 1), *some(_FAR, 3)],
+        "tenth": [*some(apart(_FAR), 1), *some(_FAR, 2), *_CLOSE_FAR],
     }
 
 
@@ -215,7 +225,8 @@ def _mbconv_inputs(rng):
             "seed": int(rng.integers(1_000_000)),
         }
 
-    one, two = (int(n) for n in rng.permutation([8, 10, 13])[:2])
+    # Of each two of these a quarter is a fraction that rounds up.
+    one, two = (int(n) for n in rng.permutation([8, 11, 15])[:2])
     more, less = (int(n) for n in rng.permutation([4, 6]))
     return [
         case(one, one, 1, more, 5),
@@ -273,8 +284,9 @@ def _mbconv_problems(case, got):
     if problem:
         return [_mbconv_order(groups, wanted, channels) or problem, later, later]
     roles = [role for role, *_ in wanted]
-    if any("norm" in g for g, role in zip(groups, roles, strict=True) if role in _GATES):
-        return ["there is no batch norm in squeeze-and-excite.", later, later]
+    problem = gates_problem(groups, roles)
+    if problem:
+        return [problem, later, later]
     problem = batch_problem(got)
     if problem:
         return ["", problem, problem]
@@ -305,7 +317,6 @@ def _mbconv_problems(case, got):
     return ["", *value_problems(x, got["value"], variants, strides == 1 and channels == filters)]
 
 
-_GATES = ("reduce", "restore")
 _INNER = "between the two layers of squeeze-and-excite stands swish, not a ReLU and not nothing."
 
 
@@ -321,6 +332,8 @@ def _mbconv_order(groups, wanted, channels):
                 f"squeeze to a quarter of the block's {channels} input channels, {squeezed}, not of "
                 f"the {wide} wide ones."
             )
+        if widths["reduce"] == round(channels / 4):
+            return f"a quarter of {channels} channels is cut to {squeezed}; do not round it."
         return (
             f"squeeze to {squeezed} channels, max(1, {channels} // 4), not to {widths['reduce']}."
         )
@@ -340,9 +353,11 @@ def _mbconv_order(groups, wanted, channels):
 
 
 def _blocks_inputs(rng):
-    def table():
-        # One, two and four blocks tell ways of rounding apart; the channels stay apart as well.
-        repeats = [int(n) for n in (*rng.permutation([1, 2, 4]), *[3][: rng.integers(2)])]
+    def table(depth):
+        # One, two and four blocks tell ways of rounding apart, and 5 · 1.4 = 7 tells what is one
+        # block short; the channels stay apart as well.
+        more = [5] if depth == 1.4 else [3][: rng.integers(2)]
+        repeats = [int(n) for n in (*rng.permutation([1, 2, 4]), *more)]
         stages = [
             (int(rng.choice([3, 5])), int(rng.integers(1, 7)), channels, n, int(rng.integers(1, 3)))
             for channels, n in zip((16, 40, 96, 192), repeats, strict=False)
@@ -350,9 +365,9 @@ def _blocks_inputs(rng):
         return [*stages, (3, 6, 448, 2, 2)]
 
     widths = [float(w) for w in rng.permutation([1.2, 1.3, 1.4])]
-    depths = [*(float(d) for d in rng.permutation([1.3, 1.4])), 1.2]
+    depths = [1.4, *(float(d) for d in rng.permutation([1.2, 1.3]))]
     return [
-        {"stages": table(), "width": width, "depth": depth}
+        {"stages": table(depth), "width": width, "depth": depth}
         for width, depth in zip(widths, depths, strict=True)
     ]
 
@@ -435,10 +450,10 @@ def _channels_problem(groups, stages, width):
 
 def _rest_problem(groups, stages):
     for group, (kernel, expansion, _, _, stride) in zip(groups, stages, strict=True):
-        if any(row[0] != kernel for row in group):
-            return f"a block of the stage with kernel {kernel} has the row {group[0]}."
-        if any(row[1] != expansion for row in group):
-            return f"a block of the stage with expansion {expansion} has the row {group[0]}."
+        for place, name, right in ((0, "kernel", kernel), (1, "expansion", expansion)):
+            wrong = next((row for row in group if row[place] != right), None)
+            if wrong is not None:
+                return f"a block of the stage with {name} {right} has the row {wrong}."
         if group[0][3] != stride:
             return f"the first block of a stage has stride {group[0][3]}; expected {stride}."
     if any(row[3] != 1 for group in groups for row in group[1:]):
@@ -476,9 +491,6 @@ _MISTAKES = {
     "stops": _first_misfit,
     "flash": lambda networks, deadline, flash: _choice(networks, deadline, math.inf),
     "deadline": lambda networks, deadline, flash: _choice(networks, math.inf, flash),
-    "smallest": lambda networks, deadline, flash: min(
-        (each["phi"] for each in networks if _choice([each], deadline, flash)), default=None
-    ),
     "all": lambda networks, deadline, flash: max(each["phi"] for each in networks),
 }
 _TEXTS = {
@@ -489,7 +501,6 @@ _TEXTS = {
     "stops": "a network with a larger φ fits again, though one before it does not.",
     "flash": "it meets the deadline, but it does not fit into the memory.",
     "deadline": "it fits into the memory, but it misses the deadline.",
-    "smallest": "that is the smallest φ that fits; take the largest.",
     "all": "that is the largest φ of all, whether it fits or not.",
 }
 
@@ -508,11 +519,17 @@ def _phi_case(rng, kind):
         networks.append((fits, (0.3, 0.5, 1.05, 1.1, 1.3)))
     if kind == "median":
         networks.append((fits, (0.6, 0.7, 0.8, 2.5, 3.0)))
+    if kind == "first":
+        networks.append((fits, [1.05, 0.3, 0.3, 0.4, 0.4]))
+    if kind == "last":
+        networks.append((fits, [0.3, 0.4, 0.3, 0.4, 1.05]))
     if kind in ("slowest", "median", "fastest"):
         networks.append((fits, (0.8, 1.1, 1.2, 1.3, 1.4)))
     networks += [(fits, slow), (large, fits), (large, slow)]
 
     def draw(span, number):
+        if isinstance(span, list):  # in this order
+            return span
         return rng.uniform(*span, number) if len(span) == 2 else rng.permutation(span)
 
     phis = np.cumsum(rng.uniform(0.3, 0.9, len(networks)))
@@ -535,7 +552,7 @@ def _phi_inputs(rng):
     return {
         "limits": [_phi_case(rng, kind) for kind in ("plain", "stops", "strict")],
         "slowest": [
-            *(_phi_case(rng, kind) for kind in ("slowest", "median", "fastest")),
+            *(_phi_case(rng, kind) for kind in ("slowest", "median", "fastest", "first", "last")),
             late,
             large,
         ],

@@ -2,11 +2,14 @@
 
 The two networks have the same depth and widths, a quarter of the paper's channels. In one of them
 each 3×3 convolution is a depthwise and a pointwise one. Both learn the training cells at 64×64
-pixels by the recipe of `utils.experiments.solar`, which was not tuned for either of them, over
-enough epochs that the training loss stands still at the end.
+pixels by the recipe of `utils.experiments.solar`, which was not tuned for either of them, with
+three budgets, each of twice as many epochs as the one before: a comparison of networks that have
+not learned to the end says more about the budget than about the networks.
 
 MobileNets, arXiv:1704.04861, Table 4, asks the same of ImageNet.
 """
+
+import itertools
 
 import keras
 
@@ -15,7 +18,7 @@ from utils.experiments import solar
 from utils.mobilenet_v1 import MobileNetV1
 
 SEEDS = (0, 1, 2)
-EPOCHS = 40
+EPOCHS = (40, 80, 160)
 SIZE = 64
 ALPHA = 0.25
 MOMENTUM = 0.9
@@ -24,13 +27,18 @@ MOMENTUM = 0.9
 def jobs() -> list:
     """Return the settings of all runs, the longest first.
 
-    >>> len(jobs()), jobs()[0]["separable"]
-    (6, False)
+    >>> len(jobs()), jobs()[0]["separable"], jobs()[0]["epochs"]
+    (18, False, 160)
     """
-    return [settings(separable, seed) for separable in (False, True) for seed in SEEDS]
+    return [
+        settings(separable, seed, epochs)
+        for epochs in reversed(EPOCHS)
+        for separable in (False, True)
+        for seed in SEEDS
+    ]
 
 
-def settings(separable: bool, seed: int, *, epochs: int = EPOCHS) -> dict:
+def settings(separable: bool, seed: int, epochs: int) -> dict:
     """Return the settings of one run.
 
     Args:
@@ -86,30 +94,32 @@ def run(settings: dict) -> dict:
 
 
 def summarise(jobs: list) -> list:
-    """Return a row for each network, over all seeds.
+    """Return a row for each network and budget, over all seeds.
 
     Args:
         jobs: finished jobs, dictionaries with `settings` and `result`.
 
     Returns:
-        Dictionaries with `separable`, the number of `runs`, the network's `params` and `macs`;
-        mean, standard deviation (of these runs), lowest and highest of the training `loss` in the
-        last epoch, of `val_accuracy` and `balanced_accuracy`; and of `last_change`, how far the
-        mean training loss fell from the last but one tenth of the epochs to the last tenth.
+        Dictionaries with `separable`, `epochs`, the number of `runs`, the network's `params` and
+        `macs`; mean, standard deviation (of these runs), lowest and highest of the training `loss`
+        in the last epoch, of `val_accuracy` and `balanced_accuracy`; and of `last_change`, how far
+        the mean training loss fell from the last but one tenth of the epochs to the last tenth.
 
     >>> seen = {"loss": [0.7, 0.5], "val_accuracy": 0.8, "balanced_accuracy": 0.7}
-    >>> row, = summarise([{"settings": settings(True, seed=0), "result": seen}])
+    >>> row, = summarise([{"settings": settings(True, seed=0, epochs=2), "result": seen}])
     >>> row["params"], row["val_accuracy"]["mean"], row["last_change"]["mean"]
     (213442, 0.8, 0.2)
     """
+    costs = {separable: count(model(separable)) for separable in (True, False)}
+    budgets = sorted({job["settings"]["epochs"] for job in jobs})
     rows = []
-    for separable in (True, False):
-        results = [job["result"] for job in jobs if job["settings"]["separable"] == separable]
+    for epochs, separable in itertools.product(budgets, costs):
+        wanted = {"separable": separable, "epochs": epochs}
+        results = [job["result"] for job in jobs if wanted.items() <= job["settings"].items()]
         if not results:
             continue
-        cost = count(model(separable))
-        row = {"separable": separable, "runs": len(results)}
-        row |= {"params": cost.params, "macs": cost.macs}
+        row = wanted | {"runs": len(results)}
+        row |= {"params": costs[separable].params, "macs": costs[separable].macs}
         row["loss"] = solar.spread([result["loss"][-1] for result in results])
         row["last_change"] = solar.spread([_last_change(result["loss"]) for result in results])
         for name in ("val_accuracy", "balanced_accuracy"):
