@@ -14,6 +14,7 @@ from pathlib import Path
 import distributed
 import keras
 import numpy as np
+import psutil  # comes with ipykernel
 import pytest
 import tensorflow as tf
 
@@ -150,9 +151,11 @@ def wait_for(condition):
 
 
 def lives(process):
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], stdout=subprocess.PIPE).stdout
-    # An orphan that nobody has reaped yet has ended, too.
-    return state.strip() and not state.startswith(b"Z")
+    try:
+        # An orphan that nobody has reaped yet has ended, too.
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_result_has_jobs_seeds_versions_and_times(toy):
