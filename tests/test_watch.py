@@ -6,7 +6,15 @@ import pytest
 from keras import layers
 
 from utils.course.sandbox import Sandbox
-from utils.course.watch import no_tensor, observe, randomise, step, watch
+from utils.course.watch import (
+    convolutions,
+    no_tensor,
+    norm_after,
+    observe,
+    randomise,
+    step,
+    watch,
+)
 
 X = np.random.default_rng(0).normal(size=(2, 6, 5, 4)).astype("float32")
 
@@ -154,3 +162,12 @@ class _Stops(layers.Layer):
     def call(self, x):
         self.norm(x)
         raise ValueError("too wide")
+
+
+def test_steps_are_found_by_kind_and_by_what_they_read():
+    array = np.arange(3.0)
+    norms = [{"kind": "norm", "inputs": shift + array} for shift in (1, 0)]
+    steps = [{"kind": "depthwise"}, norms[0], {"kind": "dense"}, {"kind": "conv"}, norms[1]]
+    assert convolutions(steps) == [{"kind": "depthwise"}, {"kind": "conv"}]
+    assert norm_after(steps, array) is norms[1]
+    assert norm_after(steps, array - 1) is None

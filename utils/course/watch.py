@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from utils.course.exercise import say
+from utils.course.exercise import same, say
 from utils.course.plain import plain
 
 
@@ -161,6 +161,25 @@ def observe(box, make, x, seed: int, *, gain: float = 1.0, describe=step) -> dic
     alone = box.call(layer, x[:1]).get("value")
     seen |= {"steps": steps, "alone": alone, "weights": weights}
     return seen | {"anew": made_anew(layer, steps)}
+
+
+def convolutions(steps: list) -> list:
+    """Return those of the steps that are convolutions, depthwise ones too.
+
+    >>> convolutions([{"kind": "conv"}, {"kind": "norm"}, {"kind": "depthwise"}])
+    [{'kind': 'conv'}, {'kind': 'depthwise'}]
+    """
+    return [each for each in steps if each["kind"] in ("conv", "depthwise")]
+
+
+def norm_after(steps: list, array: np.ndarray) -> dict | None:
+    """Return the step of the batch norm that was called on `array`, or None.
+
+    >>> norm_after([{"kind": "norm", "inputs": np.ones(2), "layer": 7}], np.ones(2))["layer"]
+    7
+    """
+    norms = (each for each in steps if each["kind"] == "norm")
+    return next((norm for norm in norms if same(norm["inputs"], array)), None)
 
 
 def made_anew(layer, steps: list) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 from utils.course.activations import relu, relu6
 from utils.course.exercise import Case, Exercise, first_problem, graded, part, same, say
 from utils.course.plain import plain
-from utils.course.watch import no_tensor, observe, randomise, watch
+from utils.course.watch import convolutions, no_tensor, norm_after, observe, randomise, watch
 
 LESSON = "04_mobilenet_v2"
 
@@ -264,17 +264,13 @@ def _block_problems(case, got, ran):
     return problems
 
 
-def _convs(steps):
-    return [step for step in steps if step["kind"] in ("conv", "depthwise")]
-
-
 def _reached_the_end(steps):
     """Tell whether a call got past the projection's norm, so that it stopped at the shortcut."""
-    convs = _convs(steps)
+    convs = convolutions(steps)
     kinds = [step["kind"] for step in convs]
     if kinds.count("depthwise") != 1 or kinds[-1] != "conv":
         return False
-    return all(_after(steps, step["outputs"]) for step in convs)
+    return all(norm_after(steps, step["outputs"]) for step in convs)
 
 
 def _steps_problems(case, steps):
@@ -289,7 +285,7 @@ def _steps_problems(case, steps):
         found += f" and {len(spatial)} Conv2D larger than 1×1" if spatial else ""
         said = f"expected one DepthwiseConv2D and else 1×1 Conv2D layers, found {found}."
         return dict.fromkeys(_PARTS, said), None
-    place = next(n for n, step in enumerate(_convs(steps)) if step["kind"] == "depthwise")
+    place = next(n for n, step in enumerate(convolutions(steps)) if step["kind"] == "depthwise")
     before, after = convs[:place], convs[place:]
     problems = {}
     if case["expansion"] == 1:
@@ -312,7 +308,7 @@ def _why_it_stopped(case, got):
         if problem:
             return problem
     # Of all that can stop a call, the addition of unlike shapes comes last.
-    projected = depthwise and _convs(got["steps"])[-1]["kind"] == "conv"
+    projected = depthwise and convolutions(got["steps"])[-1]["kind"] == "conv"
     added = projected and "ncompatible" in got["error"]
     if added and case["strides"] > 1:
         return (
@@ -324,11 +320,6 @@ def _why_it_stopped(case, got):
             f"stopped; {channels} channels cannot be added to {case['filters']}: no shortcut here."
         )
     return f"stopped with {got['error']}"
-
-
-def _after(steps, array):
-    """The batch norm that was called on `array`, or None."""
-    return next((s for s in steps if s["kind"] == "norm" and same(s["inputs"], array)), None)
 
 
 _INSIDE = "ReLU comes after batch norm, not inside the convolution."
@@ -366,7 +357,7 @@ def _depthwise_problem(case, steps, before, depthwise):
     if before:
         if before[-1]["activation"] != "linear":
             return _INSIDE
-        norm, own = (_after(steps, step["outputs"]) for step in (before[-1], depthwise))
+        norm, own = (norm_after(steps, step["outputs"]) for step in (before[-1], depthwise))
         if norm is None:
             return "no batch norm follows the expansion directly."
         if own is not None and own["layer"] == norm["layer"]:
@@ -402,7 +393,7 @@ def _project_problem(case, steps, depthwise, after):
     if len(after) != 1:
         return f"expected one 1×1 convolution after the depthwise one, found {len(after)}.", None
     project = after[0]
-    last = _after(steps, project["outputs"])
+    last = norm_after(steps, project["outputs"])
     z = last and last["outputs"]
     if project["outputs"].shape[-1] != case["filters"]:
         got = project["outputs"].shape[-1]
@@ -413,7 +404,7 @@ def _project_problem(case, steps, depthwise, after):
         return f"the projection is linear; yours has {project['activation']}.", z
     if depthwise["activation"] != "linear":
         return _INSIDE, z
-    norm = _after(steps, depthwise["outputs"])
+    norm = norm_after(steps, depthwise["outputs"])
     if norm is None:
         return "no batch norm follows the depthwise convolution directly.", z
     problem = _activated(
@@ -421,7 +412,9 @@ def _project_problem(case, steps, depthwise, after):
     )
     if not problem and z is None:
         problem = "no batch norm follows the projection directly."
-    others = [_after(steps, step["outputs"]) for step in _convs(steps) if step is not project]
+    others = [
+        norm_after(steps, step["outputs"]) for step in convolutions(steps) if step is not project
+    ]
     if not problem and last["layer"] in [other["layer"] for other in others if other]:
         problem = _TWICE
     return problem, z

@@ -7,7 +7,7 @@ import numpy as np
 
 from utils.course.activations import relu, relu6
 from utils.course.exercise import Case, Exercise, first_problem, graded, mismatch, part, same
-from utils.course.watch import no_tensor, observe, step
+from utils.course.watch import convolutions, no_tensor, norm_after, observe, step
 
 LESSON = "05_small_nets"
 
@@ -337,19 +337,10 @@ def _unit_hint(problem):
     return " Both paths must arrive with the same sides: which padding, which stride?"
 
 
-def _convs(steps):
-    return [step for step in steps if step["kind"] in ("conv", "depthwise")]
-
-
-def _after(steps, array):
-    """The batch norm that was called on `array`, or None."""
-    return next((s for s in steps if s["kind"] == "norm" and same(s["inputs"], array)), None)
-
-
 def _reached_the_end(steps):
     """Tell whether a call got past the last norm, so that it stopped where the paths meet."""
-    convs = _convs(steps)
-    return len(convs) == 3 and all(_after(steps, conv["outputs"]) for conv in convs)
+    convs = convolutions(steps)
+    return len(convs) == 3 and all(norm_after(steps, conv["outputs"]) for conv in convs)
 
 
 _LATER = "the three convolutions cannot be found; get that part right first."
@@ -367,13 +358,13 @@ def _unit_problems(case, got):
 def _steps_problems(case, steps):
     """What is wrong with the convolutions and with the shuffle, and what the path ends in."""
     (filters, strides, groups), x = case["arguments"], case["x"]
-    middle, convs = filters // 4, _convs(steps)
+    middle, convs = filters // 4, convolutions(steps)
     if [conv["kernel"] for conv in convs] != [1, 3, 1]:
         found = ", ".join("×".join(map(str, conv["kernel_size"])) for conv in convs) or "none"
         said = f"expected convolutions of 1×1, 3×3 and 1×1 from keras.layers, found {found}."
         return said, _LATER, None
     first, depthwise, last = convs
-    norms = [_after(steps, conv["outputs"]) for conv in convs]
+    norms = [norm_after(steps, conv["outputs"]) for conv in convs]
     if None in norms:
         which = ("first 1×1", "3×3", "last 1×1")[norms.index(None)]
         return f"no batch norm follows the {which} convolution directly.", _LATER, None
