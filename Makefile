@@ -4,8 +4,10 @@ PY = .venv/bin/python
 ROOT_FLAG = $(shell [ "`id -u`" = 0 ] && echo --allow-root)
 # Encrypted: otherwise JupyterLab warns at each kernel that others could read along.
 LAB = $(PY) -m jupyterlab $(ROOT_FLAG) --KernelManager.transport_encryption=auto --LabApp.default_url=/lab/tree/lessons/00_start_here.ipynb $(LAB_FLAGS)
+SUITE = -m pytest -n 2 --dist loadfile --nbval --doctest-modules utils tests lessons solutions
+LISTS = requirements.txt requirements-dev.txt
 
-.PHONY: help lab test answers test-backends notebooks experiments headline bench grade repository lock clean environment environment-dev
+.PHONY: help lab test answers test-oldest test-newest test-backends notebooks experiments headline bench grade repository lock clean environment environment-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -16,11 +18,21 @@ lab: environment ## environment, data, and JupyterLab at the first lesson
 
 test: environment-dev ## environment, then every test and every notebook, in one summary
 	@$(PY) -m utils.data
-	@$(PY) -m pytest -n 2 --dist loadfile --nbval --doctest-modules utils tests lessons solutions
+	@$(PY) $(SUITE)
 
 answers: environment-dev ## judge every answer in tests/answers with all ten seeds
 	@$(PY) -m utils.data
 	@$(PY) -m pytest -n 2 --every-seed tests/test_exercises.py
+
+test-oldest: environment-dev ## the same with the lowest versions that requirements*.txt allow
+	@$(PY) -m utils.course.versions oldest --python 3.11 --lowest $(LISTS)
+	@.cache/oldest/bin/python -m utils.data
+	@.cache/oldest/bin/python $(SUITE)
+
+test-newest: environment-dev ## the same with the highest versions that there are today
+	@$(PY) -m utils.course.versions newest --python 3.13 $(LISTS)
+	@.cache/newest/bin/python -m utils.data
+	@.cache/newest/bin/python $(SUITE)
 
 test-backends: environment-dev ## run every layer on JAX, too, in an environment without TensorFlow
 	@sh utils/course/environment.sh backends
