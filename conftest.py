@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from utils import _isolation
+
+# Before a test imports Keras or starts a kernel.
+_isolation.isolate()
+
 # Sources of notebooks, not modules: `--doctest-modules` would import them.
 collect_ignore_glob = ["solutions/*.py"]
 DEFAULTS = {"nbval_cell_timeout": 2000, "nbval_kernel_startup_timeout": 60}

@@ -23,6 +23,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from utils import _isolation
 from utils.course.settings import PLACEHOLDER, ROOT, Settings, SettingsError, load
 from utils.course.source import Lesson, SourceError, read, solved, sources, stub
 from utils.exercises import find, of_lesson
@@ -317,7 +318,7 @@ def _execute(lesson, book):
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
     from traitlets.config import Config
 
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    _isolation.isolate()
     client = NotebookClient(
         book,
         timeout=_SECONDS,

@@ -27,6 +27,7 @@ from textwrap import indent
 import numpy as np
 from jupyter_client.manager import KernelManager
 
+from utils import _isolation
 from utils.course.exercise import Exercise, Part, examine, verdict
 from utils.course.feedback import Points
 from utils.course.plain import dumps, loads
@@ -264,8 +265,7 @@ class _Kernel:
     """A fresh Jupyter kernel of this environment with the course in its path."""
 
     def __init__(self, setup: str):
-        # A kernel of the same name in the user's home must not stand in for this environment's.
-        os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+        _isolation.isolate()
         self.folder = tempfile.TemporaryDirectory()
         # Encrypted: otherwise every kernel warns in the terminal that others could read along.
         self.manager = KernelManager(kernel_name="python3", transport_encryption="auto")

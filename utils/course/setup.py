@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib import metadata
 
+from utils import _isolation
 from utils.course.settings import ROOT
 
 # What a notebook service brings along, and must keep at its own version.
@@ -72,3 +73,7 @@ def install_missing():
 
 
 install_missing()
+try:
+    _isolation.isolate_libraries()
+except RuntimeError as error:
+    raise Stop(str(error)) from None
