@@ -3,7 +3,7 @@
 import pytest
 
 from tests.small_course import LESSON
-from utils.course.source import SourceError, answer_expression, read, solved, stub
+from utils.course.source import SourceError, answer_expression, read, solved, sources, stub
 
 CHECK = '# %% check="conv_macs"\ncheck("conv_macs", conv_macs)\n'
 EXERCISE = LESSON[LESSON.index("# %% exercise") : LESSON.index("# %% check")]
@@ -231,11 +231,49 @@ def test_stub_and_solution_share_all_but_the_region():
     assert solved(text) == "a = 1\nif a:\n    b = 2\n\n    c = 3\nd = 4"
 
 
+COMMENTS = """\
+# Why?
+# ?print
+# rm VICTIM
+# ls -l
+# cat x
+# cd data
+# %timeit x
+#!pip install x
+# !ls
+#%matplotlib inline
+# %load_ext x
+# + [markdown]
+# -
+# region
+x = 1  # Why?
+"""
+
+
+@pytest.mark.parametrize("number", range(len(COMMENTS.splitlines())))
+def test_comments_stay_comments(number, tmp_path):
+    line = COMMENTS.splitlines()[number]
+    for text in (line, f"{line}\nx = 2", COMMENTS.strip()):
+        path = tmp_path / "90_small.py"
+        path.write_text(LESSON.replace("print(6 * 7)", text))
+        assert read(path).cells[1].text == text
+
+
+def test_every_cell_of_the_course_is_as_its_source_has_it():
+    for path in sources():
+        lines = path.read_text().splitlines()
+        for cell in read(path).cells:
+            if cell.kind == "code":
+                there = lines[cell.line : cell.line + len(cell.text.splitlines())]
+                assert cell.text.splitlines() == there
+
+
 @pytest.mark.parametrize(
     ("text", "expression"),
     [
         ('check("a", f)', "f"),
         ('check("a", models[0].call)', "models[0].call"),
+        ('check("a", f)  # come back?', "f"),
         ('check("b", f)', None),
         ('x = check("a", f)', None),
         ('check("a", f); 1', None),

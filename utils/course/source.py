@@ -106,7 +106,9 @@ def read(path: Path) -> Lesson:
     if before or not marks:
         where = (before or [start])[0] + 1
         raise SourceError(path, where, "text before the first cell; start it with `# %%`")
-    notebook = jupytext.reads("\n".join(lines[marks[0] :]) + "\n", fmt="py:percent")
+    # Otherwise jupytext takes comments such as `# Why?` and `# rm old` for commands.
+    form = {"extension": ".py", "format_name": "percent", "comment_magics": False}
+    notebook = jupytext.reads("\n".join(lines[marks[0] :]) + "\n", fmt=form)
     if len(notebook.cells) != len(marks):
         problem = "a `# %%` line of this cell or a later one stands inside a text; change it"
         cells = zip(marks, notebook.cells, strict=False)
