@@ -29,7 +29,7 @@ def built(tmp_path_factory):
     root = tmp_path_factory.mktemp("course")
     for folder in ("solutions", "lessons", "data/images"):
         (root / folder).mkdir(parents=True)
-    shutil.copy(ROOT / "data/images/open-in-colab.svg", root / "data/images")
+    shutil.copy(ROOT / "data/images/open-in-colab.png", root / "data/images")
     (root / "utils").symlink_to(ROOT / "utils")
     (root / "course.toml").write_text(
         f'# Where.\nrepository = "{PLACEHOLDER}"\nbranch = "main"\ntitle = "Small"\n'

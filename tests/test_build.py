@@ -1,15 +1,21 @@
 """The build: what it writes, what it rebuilds, what it refuses, and what `--check` names."""
 
+import base64
+import datetime
+import json
 import re
+import sys
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
+from ipykernel.ipkernel import IPythonKernel
 
 from tests.small_course import LESSON, README
-from utils.course import build
+from utils.course import build, mine
 from utils.course.settings import PLACEHOLDER, Settings, SettingsError, load
-from utils.course.source import read, sources
+from utils.course.source import answer_expression, read, sources
 
 NOTEBOOKS = [f"{f}/{n}.ipynb" for n in ("90_small", "91_other") for f in ("solutions", "lessons")]
 UNFINISHED = LESSON.replace("# %%\nprint(6 * 7)\n", "# %%\n{}\n").partition("# %% exercise")[0]
@@ -86,6 +92,9 @@ def test_what_is_built(built):
             "points": 2.0,
         }
         assert book.metadata["course"]["lesson"] == "90_small"
+        assert book.cells[4].source.startswith('check("conv_macs", conv_macs)  # NameError? ')
+        assert answer_expression(book.cells[4].source, "conv_macs") == "conv_macs"
+        assert book.metadata.course.digest == mine.digest(book.cells)
     assert "rows, columns = " in solution.cells[3].source
     assert "SOLUTION" not in solution.cells[3].source
     assert lesson.cells[3].source.endswith('"""Return the multiply-adds."""\n    ...')
@@ -180,7 +189,7 @@ STALE = {
     ),
     "notebook's metadata by hand": (
         lambda root: edit(
-            root / NOTEBOOKS[1], ('"display_name": "Python 3"', '"display_name": "R"')
+            root / NOTEBOOKS[1], ('"display_name": "Python 3 (ipykernel)"', '"display_name": "R"')
         ),
         NOTEBOOKS[1:2],
     ),
@@ -226,7 +235,7 @@ STALE = {
         [*NOTEBOOKS, "README.md"],
     ),
     "title": (lambda root: edit(root / "course.toml", ("Small", "Large")), ["README.md"]),
-    "table": (lambda root: edit(root / "README.md", ("about 5 min", "no time")), ["README.md"]),
+    "table": (lambda root: edit(root / "README.md", ("| 5 |", "| 4 |")), ["README.md"]),
     "clone address": (
         lambda root: edit(root / "README.md", (".com/OWNER", ".com/X")),
         ["README.md"],
@@ -234,12 +243,186 @@ STALE = {
 }
 
 
+# In these, the first file is somebody's work, or may be.
+BY_HAND = {
+    "lesson by hand",
+    "solution by hand",
+    "text cell by hand",
+    "cell's metadata by hand",
+    "lesson that was run",
+    "lesson with an output",
+    "half a lesson",
+    "no JSON",
+    "no notebook",
+}
+SAID = {
+    False: "{} is stale: run `make notebooks`",
+    True: "{} was changed by hand or run: `make notebooks` sets that version aside",
+}
+
+
 @pytest.mark.parametrize("kind", STALE)
 def test_check_names_what_is_stale(kind, course, capsys):
     change, names = STALE[kind]
     change(course)
-    expected = [f"{name} is stale: run `make notebooks`" for name in names]
+    by_hand = [kind in BY_HAND and name == names[0] for name in names]
+    expected = [SAID[own].format(name) for own, name in zip(by_hand, names, strict=True)]
     assert checked(course, capsys) == (1, expected)
+    for own, name in zip(by_hand, names, strict=True):
+        assert name == "README.md" or mine.changed_by_hand(course / name) == own
+
+
+@pytest.mark.parametrize("kind", sorted(BY_HAND - {"no JSON"}))
+def test_what_somebody_changed_is_set_aside(kind, course, executed, capsys):
+    change, (name, *_) = STALE[kind]
+    fresh = contents(course)
+    for number in ("", "-2"):
+        change(course)
+        changed = (course / name).read_bytes()
+        assert build.main([], course) == 0
+        copy = name.replace(".ipynb", f".mine-{datetime.date.today()}{number}.ipynb")
+        said = f"{name} was changed by hand or run; that version is now {copy}"
+        lesson = name.partition("/")[2].removesuffix(".ipynb")
+        if kind == "solution by hand":  # its outputs are not those of the source
+            assert executed == ["91_other"]
+            return
+        assert capsys.readouterr().out.splitlines() == [
+            said,
+            f"{lesson}: text written, outputs kept",
+        ]
+        assert (course / copy).read_bytes() == changed
+        assert contents(course) == fresh
+    assert checked(course, capsys) == (0, [])
+    assert len(list(course.glob("*/*.mine-*"))) == 2
+    assert executed == []
+
+
+def test_damaged_solutions_are_executed_again_and_set_aside(course, capsys):
+    (course / NOTEBOOKS[2]).write_text("{")
+    assert build.main([], course) == 0
+    out, error = capsys.readouterr()
+    copy = f"solutions/91_other.mine-{datetime.date.today()}.ipynb"
+    assert (course / copy).read_text() == "{"
+    assert copy in out
+    assert error == ""
+    assert checked(course, capsys) == (0, [])
+
+
+def test_what_a_program_notes_about_a_notebook_is_nobodys_work(course):
+    path = course / NOTEBOOKS[1]
+    book = json.loads(path.read_bytes())
+    book["metadata"]["language_info"]["version"] = "3.13.0"
+    book["metadata"]["colab"] = {"provenance": []}
+    for cell in book["cells"]:
+        cell["source"] = "".join(cell["source"])
+        del cell["id"]
+    path.write_text(json.dumps(book))
+    assert not mine.changed_by_hand(path)
+    book["cells"].append(book["cells"][-1])
+    path.write_text(json.dumps(book))
+    assert mine.changed_by_hand(path)
+
+
+# Edits after which the outputs still are the code's, and such after which they may not be.
+TEXT = {  # old, new, and what both notebooks then have
+    "prose": ("It has one exercise.", "It has an exercise.", "It has an exercise."),
+    "new cell": ("# %% exercise", "# %% [markdown]\n# New.\n\n# %% exercise", "\n\nNew.\n\n"),
+    "comment": ("print(6 * 7)", "# The answer.\nprint(6 * 7)", "# The answer.\nprint(6 * 7)"),
+    "comment behind": ("print(6 * 7)", "print(6 * 7)  # 42", "print(6 * 7)  # 42"),
+    "lines": ("print(6 * 7)", "print(\n    6 * 7\n)", "print(\n    6 * 7\n)"),
+    "tag": ("# %%\nprint", '# %% tags=["nbval-ignore-output"]\nprint', "nbval-ignore-output"),
+    "minutes": ("minutes: 5", "minutes: 7", "about 7 minutes"),
+}
+CODE = {
+    "code": ("6 * 7", "7 * 6"),
+    "quiet": ("print(6 * 7)", "print(6 * 7);"),
+    "string": ("6 * 7", '"# 42"'),
+    "solution": ("kernel * kernel", "kernel**2"),
+    "new cell": ("# %%\nprint", "# %%\nx = 1\n\n# %%\nprint"),
+    "order": ("# %%\nprint(6 * 7)\n", "# %%\nx = 1\n"),
+    "points": ("points=2", "points=3"),
+    "magic": ("print(6 * 7)", "%time"),
+}
+
+
+@pytest.mark.parametrize("kind", TEXT)
+def test_an_edit_of_text_executes_nothing(kind, course, executed, capsys):
+    old, new, said = TEXT[kind]
+    before = nbformat.read(course / NOTEBOOKS[0], as_version=4)
+    edit(course / "solutions/90_small.py", (old, new))
+    assert build.main([], course) == 0
+    assert capsys.readouterr().out == "90_small: text written, outputs kept\n"
+    assert executed == []
+    after, lesson = (nbformat.read(course / name, as_version=4) for name in NOTEBOOKS[:2])
+    outputs = [
+        [(cell.outputs, cell.execution_count) for cell in book.cells if cell.cell_type == "code"]
+        for book in (before, after)
+    ]
+    assert outputs[0] == outputs[1]
+    assert before.metadata.course.measured == after.metadata.course.measured
+    assert checked(course, capsys) == (0, [])
+    for book in (after, lesson):
+        texts = "\n\n".join(cell.source for cell in book.cells)
+        assert said in texts or said in str(book.cells[2].metadata)
+
+
+@pytest.mark.parametrize("kind", CODE)
+def test_an_edit_of_code_executes_the_lesson(kind, course, executed, monkeypatch):
+    monkeypatch.setattr(build, "registered", lambda lesson: None)
+    edit(course / "solutions/90_small.py", CODE[kind])
+    assert build.main([], course) == 0
+    assert executed == ["90_small"]
+
+
+@pytest.mark.parametrize("kind", ["badge", "kernel", "repository"])
+def test_what_surrounds_the_code_executes_nothing(kind, course, executed, monkeypatch, capsys):
+    if kind == "badge":
+        (course / build._BADGE).write_bytes(b"another")
+    elif kind == "kernel":
+        monkeypatch.setitem(build._METADATA, "kernelspec", {"name": "python3", "display_name": "P"})
+    else:
+        edit(course / "course.toml", (PLACEHOLDER, "ada/nets"))
+    assert build.main([], course) == 0
+    assert executed == []
+    assert checked(course, capsys) == (0, [])
+
+
+def test_lessons_name_the_kernel_as_jupyterlab_does(built):
+    """Otherwise JupyterLab would want to save a lesson that was only opened."""
+    kernel = json.loads(
+        (Path(sys.prefix) / "share/jupyter/kernels/python3/kernel.json").read_text()
+    )
+    for name in NOTEBOOKS:
+        metadata = nbformat.read(built / name, as_version=4).metadata
+        assert metadata.kernelspec == {
+            "name": "python3",
+            "display_name": kernel["display_name"],
+            "language": kernel["language"],
+        }
+        assert metadata.language_info | {"version": ""} == {
+            **IPythonKernel.language_info,
+            "version": "",
+        }
+        assert re.fullmatch(r"3\.1[123]\.\d+", metadata.language_info.version)
+
+
+@pytest.mark.parametrize("kind", ["image/png", "text/html"])
+def test_picture_for_the_readme(kind, course):
+    edit(course / "solutions/90_small.py", ("# %%\nprint", '# %% picture="six"\nprint'))
+    lesson, settings = read(course / "solutions/90_small.py"), load(course)
+    executed = build.stored(course / NOTEBOOKS[0])
+    picture = base64.b64encode(b"a picture").decode()
+    data = {
+        "text/html": f'<img src="data:image/png;base64,{picture}" alt="six">',
+        "image/png": picture,
+    }
+    if kind == "image/png":
+        data["text/html"] = "nothing"
+    else:
+        del data["image/png"]
+    executed.cells[2].outputs.append(nbformat.v4.new_output("display_data", data=data))
+    build.write(lesson, settings, executed)
+    assert (course / "data/images/six.png").read_bytes() == b"a picture"
 
 
 def test_check_names_notebooks_without_a_source(course, capsys):
@@ -343,8 +526,8 @@ def test_readme(course):
     assert page.startswith("# Small\n")
     assert page.endswith("<!-- end of lessons -->\n\nThe end.\n")
     assert (
-        "| 90 | [A small lesson](lessons/90_small.ipynb) | what the tests need | about 5 min |"
-        in page
+        "| 90 | A small lesson | what the tests need | 5 | [read](solutions/90_small.ipynb) "
+        "| [work](lessons/90_small.ipynb) | [<img" in page
     )
     assert page.count("make repository NAME=owner/name") == 1
     published = build.readme(page, lessons, Settings("ada/nets", "main", "Small"))

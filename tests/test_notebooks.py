@@ -120,8 +120,8 @@ def test_first_and_last_cell(lesson):
         path = build.paths(lesson)[1].relative_to(ROOT).as_posix()
         where = f"{settings.repository}/blob/{settings.branch}/{path}"
         assert links == [f"https://colab.research.google.com/github/{where}"]
-        assert "attachment:colab.svg" in book.cells[0].source
-        assert "colab.svg" in book.cells[0].attachments
+        assert "attachment:colab.png" in book.cells[0].source
+        assert "colab.png" in book.cells[0].attachments
         assert book.cells[1].source == build.setup_cell(settings)
         assert code(book)[-1].source == "progress()"
         assert book.cells[-1].cell_type == "code"

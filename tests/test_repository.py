@@ -103,15 +103,25 @@ def test_stale_course_is_left_alone(course, capsys):
     path.write_text(path.read_text().replace('("second")', '("third")'))
     before = files(course)
     assert repository.main(["ada/nets"], course) == 1
-    said = "solutions/91_other.ipynb is stale, so nothing was changed: run `make notebooks`\n"
+    said = "solutions/91_other.ipynb is stale, so nothing was changed: run `make notebooks` first\n"
     assert capsys.readouterr() == ("", said)
+    assert files(course) == before
+
+
+def test_a_learners_answers_are_left_alone(course, capsys):
+    path = course / "lessons/90_small.ipynb"
+    path.write_text(path.read_text().replace("    ...", "    return 7"))
+    before = files(course)
+    assert repository.main(["ada/nets"], course) == 1
+    said = "lessons/90_small.ipynb was changed by hand or run, so nothing was changed: run"
+    assert capsys.readouterr().err.startswith(said)
     assert files(course) == before
 
 
 @pytest.mark.usefixtures("_no_kernel")
 def test_the_real_course_moves(tmp_path, capsys):
     for folder in ("solutions", "lessons", "data/images"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.mine-*"))
     for name in ("course.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
     before = outputs(tmp_path)

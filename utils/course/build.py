@@ -5,18 +5,22 @@
     python -m utils.course.build --check     exit 1 and name what is stale
 
 `solutions/NN_name.ipynb` is executed here and committed with its outputs;
-`lessons/NN_name.ipynb` has stubs for solutions, and no outputs.
+`lessons/NN_name.ipynb` has stubs for solutions, and no outputs. A lesson is executed again if its
+code or an exercise's points changed: an edit of text or of a comment leaves the outputs as they
+are. A notebook that somebody changed by hand is set aside (`utils.course.mine`) and not lost.
 """
 
 import argparse
 import base64
 import hashlib
 import html
+import io
 import json
 import os
 import re
 import sys
 import time
+import tokenize
 import warnings
 from pathlib import Path
 
@@ -24,6 +28,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from utils import _isolation
+from utils.course.mine import MARK, changed_by_hand, digest, set_aside
 from utils.course.settings import PLACEHOLDER, ROOT, Settings, SettingsError, load
 from utils.course.source import Lesson, SourceError, read, solved, sources, stub
 from utils.exercises import find, of_lesson
@@ -61,6 +66,26 @@ _NOWHERE = """\
 # JupyterLab folds the code of such a cell: the reader sees the figure, and opens the code at will.
 _FOLDED = {"jupyter": {"source_hidden": True}}
 _SECONDS = 600
+# A check cell's last words, for whom comes back to a kernel that knows nothing any more.
+_RESTARTED = "  # NameError? Run all cells above first."
+# What JupyterLab itself would write. Where these differ it wants to save a lesson on opening it.
+_METADATA = {
+    "kernelspec": {
+        "display_name": "Python 3 (ipykernel)",
+        "language": "python",
+        "name": "python3",
+    },
+    "language_info": {
+        "codemirror_mode": {"name": "ipython", "version": 3},
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "name": "python",
+        "nbconvert_exporter": "python",
+        "pygments_lexer": "ipython3",
+        # The Python that the notebooks are executed with.
+        "version": "3.11.7",
+    },
+}
 # Run in a lesson's kernel at the end: its processor seconds and its peak gigabytes. On Linux
 # `ru_maxrss` begins at what the process that started the kernel held; VmHWM is the kernel's own.
 _PROBE = r"""
@@ -72,6 +97,7 @@ if status.exists():
 else:
     peak = usage[0].ru_maxrss / 2**30  # macOS counts bytes
 [sum(each.ru_utime + each.ru_stime for each in usage), peak]"""
+_BADGE = "data/images/open-in-colab.png"
 _BEGIN_TABLE, _END_TABLE = "<!-- lessons: written by make notebooks -->", "<!-- end of lessons -->"
 
 
@@ -89,11 +115,12 @@ def notebook(lesson: Lesson, settings: Settings, measured: dict, *, solutions: b
     """
     first, *rest = lesson.cells
     title, _, body = first.text.partition("\n")
-    opening = [title, f"[![Open in Colab](attachment:colab.svg)]({settings.colab(lesson.name)})"]
+    opening = [title, f"[![Open in Colab](attachment:colab.png)]({settings.colab(lesson.name)})"]
     opening += [body.strip(), _needs(lesson, measured)]
     head = new_markdown_cell("\n\n".join(opening), id=_id(first.text, set()))
-    badge = base64.b64encode((lesson.root / "data/images/open-in-colab.svg").read_bytes()).decode()
-    head["attachments"] = {"colab.svg": {"image/svg+xml": badge}}
+    # JupyterLab does not render an attached SVG.
+    badge = base64.b64encode((lesson.root / _BADGE).read_bytes()).decode()
+    head["attachments"] = {"colab.png": {"image/png": badge}}
     setup = new_code_cell(
         setup_cell(settings),
         id="setup",
@@ -121,6 +148,7 @@ def notebook(lesson: Lesson, settings: Settings, measured: dict, *, solutions: b
             }
             if check:
                 metadata["nbgrader"]["points"] = points[name]
+                text += _RESTARTED
             identity = ("exercise-" if exercise else "check-") + name.replace("_", "-")
             cells.append(new_code_cell(text, id=identity, metadata=metadata))
         else:
@@ -128,14 +156,11 @@ def notebook(lesson: Lesson, settings: Settings, measured: dict, *, solutions: b
                 metadata |= _FOLDED
             cells.append(new_code_cell(text, id=_id(text, used), metadata=metadata))
         used.add(cells[-1]["id"])
+    course = {"lesson": lesson.name, "digest": digest(cells)}
+    if solutions:
+        course["measured"] = measured
     book = new_notebook(cells=cells)
-    book.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-            "course": {"lesson": lesson.name} | ({"measured": measured} if solutions else {}),
-        }
-    )
+    book.metadata = nbformat.from_dict(_METADATA | {"course": course})
     return book
 
 
@@ -229,6 +254,18 @@ def stale(lesson: Lesson, settings: Settings) -> list[Path]:
     return wrong
 
 
+def complaint(path: Path, root: Path) -> str:
+    """Say what is wrong with a stale file, and what to do.
+
+    >>> complaint(ROOT / "README.md", ROOT)
+    'README.md is stale: run `make notebooks`'
+    """
+    said = "is stale: run `make notebooks`"
+    if path.suffix == ".ipynb" and changed_by_hand(path):
+        said = "was changed by hand or run: `make notebooks` sets that version aside"
+    return f"{path.relative_to(root)} {said}"
+
+
 def orphans(root: Path, lessons: list[Lesson]) -> list[Path]:
     """Return the lessons' notebooks whose source is not there any more.
 
@@ -238,7 +275,7 @@ def orphans(root: Path, lessons: list[Lesson]) -> list[Path]:
     """
     expected = {path for lesson in lessons for path in paths(lesson)}
     found = [p for f in ("solutions", "lessons") for p in (root / f).glob("[0-9][0-9]_*.ipynb")]
-    return sorted(set(found) - expected)
+    return sorted(path for path in set(found) - expected if MARK not in path.name)
 
 
 def _measured(book):
@@ -273,31 +310,74 @@ def build(lesson: Lesson, settings: Settings) -> dict:
     before = _measured(stored(paths(lesson)[0]))
     book = notebook(lesson, settings, {"seconds": 0, "gigabytes": 0.0}, solutions=True)
     seconds, gigabytes = _execute(lesson, book)
-    measured = _coarse(seconds, gigabytes, before)
-    write(lesson, settings, measured, book)
+    book["metadata"]["course"]["measured"] = _coarse(seconds, gigabytes, before)
+    write(lesson, settings, book)
     return {"seconds": seconds, "gigabytes": gigabytes}
 
 
-def write(lesson: Lesson, settings: Settings, measured: dict, executed):
-    """Write both notebooks of a lesson, and its pictures for the README.
+def fitting(lesson: Lesson, settings: Settings):
+    """Return the stored notebook with solutions if its outputs still are those of the source.
+
+    They are unless code (not counting comments), an exercise's marks or points changed. The setup
+    cell has no output, and none of the others depends on how it finds the course.
 
     Args:
         lesson: the lesson.
         settings: repository and branch.
-        measured: `{"seconds": …, "gigabytes": …}` of the execution.
-        executed: the notebook with solutions that has the outputs, cell by cell.
+
+    Returns:
+        The notebook; None if it has to be executed again.
     """
-    solution_path, lesson_path = paths(lesson)
+    book = stored(paths(lesson)[0])
+    measured = _measured(book)
+    if measured is None:
+        return None
+    cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    expected = notebook(lesson, settings, measured, solutions=True)["cells"]
+    expected = [cell for cell in expected if cell["cell_type"] == "code"]
+    if list(map(_effect, cells)) != list(map(_effect, expected)):
+        return None
+    return None if any(cell["execution_count"] is None for cell in cells) else book
+
+
+def _effect(cell):
+    """Return what a code cell's outputs depend on."""
+    if cell["id"] == "setup":
+        return None
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(cell["source"]).readline))
+    except (tokenize.TokenError, SyntaxError):  # as a cell with a magic in it
+        return cell["source"]
+    code = [(t.type, t.string) for t in tokens if t.type not in (tokenize.COMMENT, tokenize.NL)]
+    return code, cell["metadata"].get("nbgrader")
+
+
+def write(lesson: Lesson, settings: Settings, executed):
+    """Write both notebooks of a lesson, and its pictures for the README.
+
+    A notebook that somebody changed by hand is set aside before, and it is said where.
+
+    Args:
+        lesson: the lesson.
+        settings: repository and branch.
+        executed: the notebook with solutions whose code cells have the outputs, and whose metadata
+            say what was measured.
+    """
+    measured = _measured(executed)
     solution = notebook(lesson, settings, measured, solutions=True)
-    for done, cell in zip(executed["cells"], solution["cells"], strict=True):
-        if cell["cell_type"] == "code":
-            cell["outputs"], cell["execution_count"] = done["outputs"], done["execution_count"]
+    done = [cell for cell in executed["cells"] if cell["cell_type"] == "code"]
+    code = [cell for cell in solution["cells"] if cell["cell_type"] == "code"]
+    for old, cell in zip(done, code, strict=True):
+        cell["outputs"], cell["execution_count"] = old["outputs"], old["execution_count"]
     learner = notebook(lesson, settings, measured, solutions=False)
-    for path, content in ((solution_path, solution), (lesson_path, learner)):
+    for path, content in zip(paths(lesson), (solution, learner), strict=True):
         nbformat.validate(content)
         path.parent.mkdir(exist_ok=True)
         scratch = path.with_suffix(".tmp")
         nbformat.write(content, scratch)
+        if changed_by_hand(path):
+            name, copy = path.relative_to(lesson.root), set_aside(path).relative_to(lesson.root)
+            print(f"{name} was changed by hand or run; that version is now {copy}", flush=True)
         os.replace(scratch, path)
     _write_pictures(lesson, solution)
 
@@ -307,9 +387,17 @@ def _write_pictures(lesson, book):
     for cell in book["cells"]:
         name = cell["metadata"].get("picture")
         if name:
-            text = "".join(output["data"].get("text/html", "") for output in cell["outputs"])
-            data = re.search(r"data:image/png;base64,([^\"]+)", text)[1]
-            (lesson.root / "data/images" / f"{name}.png").write_bytes(base64.b64decode(data))
+            figures = [_png(output.get("data", {})) for output in cell["outputs"]]
+            picture = base64.b64decode(next(filter(None, figures)))
+            (lesson.root / "data/images" / f"{name}.png").write_bytes(picture)
+
+
+def _png(data):
+    """Return the PNG of an output, which may stand in its HTML alone; None if there is none."""
+    if "image/png" in data:
+        return data["image/png"]
+    embedded = re.search(r"data:image/png;base64,([^\"]+)", data.get("text/html", ""))
+    return embedded and embedded[1]
 
 
 def _execute(lesson, book):
@@ -409,16 +497,23 @@ def registered(lesson: Lesson):
 
 def table(lessons: list[Lesson], settings: Settings) -> str:
     """Return the README's table of lessons as Markdown."""
-    rows = ["| | lesson | what you learn | time | open |", "| --- | --- | --- | --- | --- |"]
+    columns = ("", "lesson", "what you learn", "minutes", "read", "work", "work in Colab")
+    rows = [_row(columns), _row(["---"] * len(columns))]
     for lesson in lessons:
-        number = lesson.name[:2]
-        badge = "data/images/open-in-colab.svg"
-        rows.append(
-            f"| {number} | [{lesson.title}](lessons/{lesson.name}.ipynb) | {lesson.summary} "
-            f"| about {lesson.minutes} min "
-            f"| [![Open in Colab]({badge})]({settings.colab(lesson.name)}) |"
-        )
-    rows += ["", "The badges open a lesson in Colab, where its first cell fetches the rest."]
+        read_it = f"[read](solutions/{lesson.name}.ipynb)"
+        work = f"[work](lessons/{lesson.name}.ipynb)"
+        # Twice as many pixels as it is wide, for sharp screens.
+        badge = f'<img src="{_BADGE}" alt="Open in Colab" width="117">'
+        colab = f"[{badge}]({settings.colab(lesson.name)})"
+        cells = (lesson.name[:2], lesson.title, lesson.summary, lesson.minutes)
+        rows.append(_row([*cells, read_it, work, colab]))
+    rows += [
+        "",
+        "*Read* shows a lesson with its solutions and outputs, and nothing runs. *Work* is the "
+        "lesson that you open in",
+        "JupyterLab (`make lab`). The badges open it in Colab, where its first cell fetches the "
+        "rest.",
+    ]
     if not settings.published:
         rows += [
             "This copy of the course does not know its own address yet (`course.toml` says "
@@ -427,6 +522,10 @@ def table(lessons: list[Lesson], settings: Settings) -> str:
             "GitHub, where a workflow does that.",
         ]
     return "\n".join(rows)
+
+
+def _row(cells):
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def readme(text: str, lessons: list[Lesson], settings: Settings) -> str:
@@ -474,7 +573,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         wrong = [path for lesson in lessons for path in stale(lesson, settings)]
         wrong += [page] if text != updated else []
         for path in wrong:
-            print(f"{path.relative_to(root)} is stale: run `make notebooks`", file=sys.stderr)
+            print(complaint(path, root), file=sys.stderr)
         alone = orphans(root, lessons)
         for path in alone:
             print(f"{path.relative_to(root)} has no source: delete it", file=sys.stderr)
@@ -484,6 +583,11 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     for lesson in lessons:
         named = lesson.name[:2] in options.lessons
         if named or (not options.lessons and stale(lesson, settings)):
+            executed = None if named else fitting(lesson, settings)
+            if executed is not None:
+                write(lesson, settings, executed)
+                print(f"{lesson.name}: text written, outputs kept")
+                continue
             print(f"{lesson.name}: executing", flush=True)
             try:
                 measured = build(lesson, settings)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from utils.course import build
+from utils.course.mine import changed_by_hand
 from utils.course.settings import ROOT, SettingsError, load
 from utils.course.source import SourceError, read, sources
 
@@ -31,8 +32,9 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         return 1
     stale = [path for lesson in lessons for path in build.stale(lesson, before)]
     if stale:
-        which = stale[0].relative_to(root)
-        print(f"{which} is stale, so nothing was changed: run `make notebooks`", file=sys.stderr)
+        why = "was changed by hand or run" if changed_by_hand(stale[0]) else "is stale"
+        which = f"{stale[0].relative_to(root)} {why}"
+        print(f"{which}, so nothing was changed: run `make notebooks` first", file=sys.stderr)
         return 1
     toml = root / "course.toml"
     text = toml.read_text(encoding="utf-8")
@@ -40,9 +42,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     toml.write_text(re.sub(r"(?m)^\s*repository\s*=.*$", line, text), encoding="utf-8")
     page.write_text(readme, encoding="utf-8")
     for lesson in lessons:
-        executed = build.stored(build.paths(lesson)[0])
-        measured = executed["metadata"]["course"]["measured"]
-        build.write(lesson, after, measured, executed)
+        build.write(lesson, after, build.stored(build.paths(lesson)[0]))
     print(f"The course is at https://github.com/{after.repository}, in {len(lessons)} lessons.")
     return 0
 
