@@ -7,7 +7,7 @@ LAB = $(PY) -m jupyterlab $(ROOT_FLAG) --KernelManager.transport_encryption=auto
 SUITE = -m pytest -n 2 --dist loadfile --nbval --doctest-modules utils tests lessons solutions
 LISTS = requirements.txt requirements-dev.txt
 
-.PHONY: help lab test answers test-oldest test-newest test-backends notebooks experiments headline bench grade repository lock clean environment environment-dev
+.PHONY: help lab test answers test-oldest test-newest test-backends notebooks check update experiments headline bench grade repository lock clean environment environment-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,13 @@ test-backends: environment-dev ## run every layer on JAX, too, in an environment
 notebooks: environment-dev ## rebuild the notebooks whose source changed
 	@$(PY) -m utils.data
 	@$(PY) -m utils.course.build
+
+check: environment-dev ## LESSON=03: its style, notebooks, answers and modules, from an edit to confidence
+	@$(PY) -m utils.data
+	@$(PY) -m utils.course.single $(LESSON)
+
+update: environment ## fetch the newest version of the course; your answers stay
+	@$(PY) -m utils.course.update
 
 experiments: environment-dev ## run the experiments whose committed result is stale
 	@$(PY) -m utils.data
