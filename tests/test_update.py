@@ -22,9 +22,9 @@ def git(root, *arguments, check=True):
     return done.stdout
 
 
-def commit(root):
+def commit(root, message="a change"):
     git(root, "add", "--all")
-    git(root, "commit", "--quiet", "--message", "a change")
+    git(root, "commit", "--quiet", "--message", message)
 
 
 @pytest.fixture
@@ -343,7 +343,7 @@ def nobody(theirs, ours):
 
 def other_history(theirs, ours):
     git(ours, "checkout", "--quiet", "--orphan", "new")
-    commit(ours)
+    commit(ours, "no child of theirs")
     git(ours, "branch", "--quiet", "--set-upstream-to=origin/main")
     return "The newer version has no history in common with yours"
 
