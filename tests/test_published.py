@@ -64,17 +64,19 @@ def test_conventions_differ_as_their_names_say():
 def test_table_marks_what_is_off(tmp_path):
     row = {"variant": "ResNet-18", "resolution": 224, "params": "11689512", "macs": "2.8G"}
     (tmp_path / "x.json").write_text(json.dumps([row, {**row, "macs": None}]))
-    head, off, fine = published.table(
-        published.rows("x", tmp_path), lambda _: count(ResNet(18))
-    ).splitlines()
-    assert head.split() == [
-        "parameters",
-        "published",
-        "ratio",
-        "multiply-adds",
-        "published",
-        "ratio",
+    table = published.table(
+        published.rows("x", tmp_path), lambda _: count(ResNet(18)), notes=["≠ A note."]
+    )
+    assert table.headers == [
+        *("network", "input", "parameters", "published", "ratio"),
+        *("multiply-adds", "published", "ratio"),
     ]
-    assert off.split()[2:5] == ["11,689,512", "11,689,512", "1.000"]
-    assert off.endswith("1.81 G      2.8 G  0.648  ≠")
-    assert fine.endswith("1.000")
+    assert table.rows[0][2:5] == ["11,689,512", "11,689,512", "1.000"]
+    assert table.rows[0][5:] == ["1.81 G", "2.8 G", "0.648 ≠"]
+    assert table.rows[1][4:] == ["1.000", "–", "–", "–"]
+    assert table.notes == ["≠ A note."]
+
+
+def test_table_leaves_out_what_no_row_gives():
+    table = published.table(published.rows("residual")[:1], lambda _: count(ResNet(18)))
+    assert table.headers == ["network", "input", "multiply-adds", "published", "ratio"]

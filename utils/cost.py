@@ -19,7 +19,6 @@ arXiv:2003.13678, Section 3.1.
 import contextlib
 import copy
 import functools
-import html
 import math
 import numbers
 import random
@@ -31,6 +30,8 @@ import numpy as np
 from keras.src import backend
 from keras.src.backend.common import global_state
 from keras.src.layers.layer import CallContext
+
+from utils.tables import Table
 
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 _TRANSPOSED = (
@@ -121,50 +122,35 @@ class Cost:
         """All trainable weights, frozen or not: kernels + biases + norm."""
         return self.kernels + self.biases + self.norm
 
-    def _rows(self):
-        body = [
+    def table(self):
+        """Return the rows, the totals and what they consist of as a `utils.tables.Table`."""
+        rows = [
             (
                 row.name,
                 row.kind,
-                "not called" if row.output_shape is None else str(row.output_shape),
+                "not called" if row.output_shape is None else row.output_shape,
                 f"{row.params:,}",
                 f"{row.macs:,}",
             )
             for row in self.layers
         ]
-        head = ("layer", "kind", "output", "parameters", "MACs")
-        return head, body, ("total", "", "", f"{self.params:,}", f"{self.macs:,}")
-
-    def _notes(self):
-        return (
-            (
-                "parameters",
-                f"{self.params:,} = {self.kernels:,} in kernels + {self.biases:,} in biases"
-                f" + {self.norm:,} in norm",
-            ),
-            ("statistics", f"{self.statistics:,} (not trained)"),
-            ("MACs", f"{self.macs:,}"),
-            ("activations", f"{self.activations:,} elements written by convolutions"),
-            ("peak memory", f"{_memory(self.peak_bytes)} live at once (float32, batch 1)"),
+        notes = (
+            f"parameters: {self.params:,} = {self.kernels:,} in kernels + {self.biases:,} in biases"
+            f" + {self.norm:,} in norm",
+            f"statistics: {self.statistics:,} (not trained)",
+            f"MACs: {self.macs:,}",
+            f"activations: {self.activations:,} elements written by convolutions",
+            f"peak memory: {_memory(self.peak_bytes)} live at once (float32, batch 1)",
+        )
+        return Table(
+            ("layer", "kind", "output", "parameters", "MACs"),
+            rows,
+            foot=("total", "", "", f"{self.params:,}", f"{self.macs:,}"),
+            notes=notes,
         )
 
-    def table(self):
-        """Return the rows, the totals and what they consist of as aligned text."""
-        head, body, foot = self._rows()
-        rows = [head, *body, foot]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-
-        def line(row):
-            cells = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
-            cells += [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
-            return "  ".join(cells)
-
-        rule = "─" * len(line(head))
-        lines = [line(head), rule, *map(line, body), rule, line(foot), ""]
-        return "\n".join(lines + [f"{name:<11}  {text}" for name, text in self._notes()])
-
     def __str__(self):
-        return self.table()
+        return str(self.table())
 
     def __repr__(self):
         return (
@@ -172,30 +158,8 @@ class Cost:
             f"activations={self.activations:,}, peak_bytes={self.peak_bytes:,})"
         )
 
-    def _repr_html_(self):
-        head, body, foot = self._rows()
-        border = "1px solid var(--jp-border-color1, rgba(128, 128, 128, 0.5))"
-
-        def line(row, tag, style=""):
-            cells = (
-                f'<{tag} style="text-align: {"left" if i < 3 else "right"}">'
-                f"{html.escape(cell)}</{tag}>"
-                for i, cell in enumerate(row)
-            )
-            return f'<tr style="{style}">{"".join(cells)}</tr>'
-
-        notes = "".join(
-            f'<tr><th style="text-align: left">{name}</th>'
-            f'<td style="text-align: left">{text}</td></tr>'
-            for name, text in self._notes()
-        )
-        return (
-            '<div style="max-height: 32em; overflow: auto; color: inherit">'
-            f'<table style="color: inherit"><thead>{line(head, "th")}</thead>'
-            f"<tbody>{''.join(line(row, 'td') for row in body)}</tbody>"
-            f"<tfoot>{line(foot, 'th', f'border-top: {border}')}</tfoot></table></div>"
-            f'<table style="color: inherit; border-top: {border}"><tbody>{notes}</tbody></table>'
-        )
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return self.table()._repr_mimebundle_()
 
 
 def count(model, input_shape=None):
@@ -262,11 +226,11 @@ def count(model, input_shape=None):
         ───────────────────────────────────────────────────────
         total                                          42   672
         <BLANKLINE>
-        parameters   42 = 42 in kernels + 0 in biases + 0 in norm
-        statistics   0 (not trained)
-        MACs         672
-        activations  128 elements written by convolutions
-        peak memory  0.6 KiB live at once (float32, batch 1)
+        parameters: 42 = 42 in kernels + 0 in biases + 0 in norm
+        statistics: 0 (not trained)
+        MACs: 672
+        activations: 128 elements written by convolutions
+        peak memory: 0.6 KiB live at once (float32, batch 1)
     """
     if callable(model) and not isinstance(model, keras.Layer | type):
         # In this scope weights have shapes only; leaving it does not fill them.

@@ -8,6 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
+from utils.tables import wrap
+
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
     "#0072B2",
@@ -40,8 +42,13 @@ _STYLE = {
     "lines.linewidth": 2.2,
     "lines.markersize": 7,
     "legend.frameon": False,
-    "savefig.dpi": 144,
 }
+# An inch of a figure on the page, in CSS pixels, and in dots: as many as sharp screens show. The
+# few figures made of photographs, which would be large, have fewer.
+_WIDTH = 90
+_DPI = (144, 120, 90)
+_LARGE = 210_000  # bytes
+
 # Matplotlib reads most of these when a title or an axis is made, not when a figure is opened, so
 # the style is set for the whole session.
 plt.rcParams.update(_STYLE)
@@ -60,7 +67,7 @@ class Figure:
         self.png, self.alt, self.width = png, alt, width
 
     def __repr__(self):
-        return f"Figure: {self.alt}"
+        return wrap(f"Figure: {self.alt}")
 
     def _repr_html_(self):
         data = base64.b64encode(self.png).decode()
@@ -68,6 +75,14 @@ class Figure:
             f'<img src="data:image/png;base64,{data}" alt="{html.escape(self.alt)}" '
             f'width="{self.width}" style="max-width:100%;border-radius:4px">'
         )
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        """The picture twice: with alt text for browsers, alone for what shows no HTML (LaTeX)."""
+        return {
+            "text/html": self._repr_html_(),
+            "image/png": base64.b64encode(self.png).decode(),
+            "text/plain": repr(self),
+        }
 
 
 def canvas(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (8, 3.6), **options):
@@ -108,14 +123,18 @@ def show(figure, alt: str) -> Figure:
     """
     if not alt.strip():
         raise ValueError("alt='': expected one or two sentences that say what the figure shows")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    for dots in _DPI:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=dots)
+        # A palette of 256 colours makes the picture a third of its size, and the notebook too.
+        picture = Image.open(buffer).convert("RGB")
+        picture = picture.quantize(256, kmeans=2, dither=Image.Dither.NONE)
+        small = io.BytesIO()
+        picture.save(small, format="png", optimize=True)
+        if small.tell() <= _LARGE:
+            break
     plt.close(figure)
-    # A palette of 256 colours makes the picture a third of its size, and the notebook with it.
-    picture = Image.open(buffer).convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE)
-    small = io.BytesIO()
-    picture.save(small, format="png", optimize=True)
-    return Figure(small.getvalue(), alt, round(figure.get_figwidth() * 90))
+    return Figure(small.getvalue(), alt, round(figure.get_figwidth() * _WIDTH))
 
 
 def pictures(images, titles=None, *, columns: int = 6, cell: float = 1.5, ranges=None):

@@ -9,6 +9,8 @@ import json
 import re
 from pathlib import Path
 
+from utils.tables import Table
+
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "published"
 UNITS = {"": 1, "K": 1e3, "Ki": 1024, "M": 1e6, "G": 1e9, "%": 0.01}
 
@@ -95,41 +97,50 @@ def agrees(printed: str, value: float) -> bool:
     return abs(value / unit - number) <= 10**-decimals * (1 + 1e-9)
 
 
-def table(selected: list, cost_of) -> str:
-    """Return a table of ours, published and their ratio, one line a row.
+def table(selected: list, cost_of, notes=()) -> Table:
+    """Return a table of ours, published and their ratio, one row each.
 
     Args:
         selected: some of `rows`.
         cost_of: returns the `utils.cost.Cost` of a row's model at its resolution.
+        notes: sentences below the table.
 
     Returns:
-        Aligned text. A line ends in "≠" where a column is off by more than 1 in the last digit.
+        The table. A ratio is followed by "≠" if it is off by more than 1 in the last digit.
 
     >>> from utils.cost import count
     >>> from utils.residual import ResNet
     >>> print(table(rows("residual")[:1], lambda row: count(ResNet(18))))
-                             parameters  published  ratio   multiply-adds  published  ratio
-    ResNet-18         224                                          1.81 G      1.8 G  1.008
+    network    input  multiply-adds  published  ratio
+    ─────────────────────────────────────────────────
+    ResNet-18    224         1.81 G      1.8 G  1.008
     """
-    width = max(14, *(len(row["variant"]) for row in selected))
-    head = f"{'parameters':>12}{'published':>11}{'ratio':>7}"
-    head += f"{'multiply-adds':>16}{'published':>11}{'ratio':>7}"
-    lines = [f"{'':{width}}{'':>7}  {head}".rstrip()]
+    columns = [
+        (column, name)
+        for column, name in (("params", "parameters"), ("macs", "multiply-adds"))
+        if any(row[column] for row in selected)
+    ]
+    lines = []
     for row in selected:
         values = computed(row, cost_of(row))
-        line = f"{row['variant']:{width}}{row['resolution']:>7}  "
-        agree = True
-        for column, space in (("params", 12), ("macs", 16)):
+        line = [row["variant"], row["resolution"]]
+        for column, _ in columns:
             if column not in values:
-                line += " " * (space + 11 + 7)
+                line += ["–"] * 3
                 continue
             number, decimals, unit, letter = _parse(row[column])
             ours = values[column] / unit
             # One digit more than printed, so that a rounding can be followed.
             digits = decimals + 1 if unit > 1 else 0
             grouped = "," if unit == 1 else ""
-            line += f"{f'{ours:{grouped}.{digits}f} {letter}'.strip():>{space}}"
-            line += f"{f'{number:{grouped}.{decimals}f} {letter}'.strip():>11}{ours / number:>7.3f}"
-            agree = agree and agrees(row[column], values[column])
-        lines.append((line if agree else line + "  ≠").rstrip())
-    return "\n".join(lines)
+            off = "" if agrees(row[column], values[column]) else " ≠"
+            line += [
+                f"{ours:{grouped}.{digits}f} {letter}".strip(),
+                f"{number:{grouped}.{decimals}f} {letter}".strip(),
+                f"{ours / number:.3f}{off}",
+            ]
+        lines.append(line)
+    headers = ["network", "input"]
+    for _, name in columns:
+        headers += [name, "published", "ratio"]
+    return Table(headers, lines, notes=notes, keys=2)
