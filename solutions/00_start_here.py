@@ -27,6 +27,9 @@
 # inputs, gives points for each part that is right, and says what to look at where one is not.
 # Try as often as you like; an unsolved exercise never stops the rest of the notebook. The code
 # that draws a figure is folded away: click the bar at the left of the cell to open it.
+#
+# Came back the next day, or restarted the kernel? *Run > Run All Cells* (on Colab *Runtime > Run
+# all*) brings you back to where you were: your answers are in the file, and points are given anew.
 
 # %%
 import keras
@@ -54,6 +57,7 @@ cells = next(iter(cells))[0].numpy()
 print("images", cells.shape, " ratings", ratings.shape)
 
 # %%
+# Figure: twelve cells in four columns, by their rating
 levels = [0, 1 / 3, 2 / 3, 1]
 picked = [np.flatnonzero(np.isclose(ratings, level))[[3, 11, 20]] for level in levels]
 order = np.array(picked).T.ravel()
@@ -88,6 +92,7 @@ print(f"{len(defective)} training cells, {defective.sum()} of them defective ({s
 print(f"always 'functional': accuracy {majority_accuracy:.1%}, broken cells found 0 %")
 
 # %%
+# Figure: how many cells have each rating, and what the baseline scores
 figure, (left, right) = plots.canvas(1, 2, size=(9, 3.4), width_ratios=[3, 2])
 counts = [int(np.isclose(ratings, level).sum()) for level in levels]
 colours = [plots.BLUE, plots.SKY, plots.YELLOW, plots.ORANGE]
@@ -155,6 +160,7 @@ check("balanced_accuracy", balanced_accuracy)
 #   $\lceil n / s \rceil$ positions.
 
 # %%
+# Figure: where a filter fits, with and without padding
 figure, axes = plots.canvas(1, 2, size=(9, 3.7))
 for axis, (padding, first) in zip(axes, (("valid", 0), ("same", -1)), strict=True):
     axis.set(xlim=(-1.6, 7.6), ylim=(7.6, -1.6), aspect="equal", xticks=[], yticks=[])
@@ -297,6 +303,7 @@ cost = count(small_network())
 cost
 
 # %% picture="costs"
+# Figure: what each layer adds to parameters, multiply-adds and activations
 rows = [row for row in cost.layers if row.kind in ("Conv2D", "Dense")]
 names = [row.name for row in rows]
 shares = {

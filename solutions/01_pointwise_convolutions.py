@@ -68,7 +68,7 @@ assert np.array_equal(filtered, 2 * picture)
 # it.)
 
 # %% jupyter={"source_hidden": true} cellView="form"
-# @title One neuron at every position
+# Figure: one neuron at every position
 figure, axis = plots.canvas(size=(10, 3.7))
 axis.set(xlim=(-0.2, 19.4), ylim=(-1.75, 5.6), aspect="equal")
 axis.axis("off")
@@ -214,6 +214,7 @@ print("cells", train_cells.shape, " channels", channels.shape)
 # horizontal one. So which signs do its three weights need?
 
 # %%
+# Figure: three cells, their line channels and the mixture
 w, b = np.array([-0.5, 1.0, 1.0]), -0.02  # horizontal, rising, falling
 crack_map = np.maximum(channels @ w + b, 0)
 
@@ -279,7 +280,7 @@ print("better than a constant, and far from good:", 0.55 < by_cracks < 0.7)
 # the number of its filters decides what becomes of the channels.
 
 # %% jupyter={"source_hidden": true} cellView="form"
-# @title What pooling and 1×1 convolutions do to a tensor
+# Figure: what pooling and 1×1 convolutions do to a tensor
 figure, axis = plots.canvas(size=(10, 3.2))
 axis.set(xlim=(-0.1, 20.9), ylim=(-1.8, 4.1), aspect="equal")
 axis.axis("off")
@@ -472,6 +473,7 @@ check("bottleneck_macs", bottleneck_macs)
 # How narrow should a bottleneck be? And can one be so wide that it saves nothing?
 
 # %%
+# Figure: multiply-adds over the width of the bottleneck
 widths = np.arange(1, 193)
 squeeze = 28 * 28 * 192 * widths / 1e6
 convolve = 28 * 28 * 25 * widths * 32 / 1e6
@@ -544,7 +546,7 @@ for name, found in (("without bottlenecks", cost_naive), ("3a, with them", cost)
     print(f"{name:20} output {joined}  {found.kernels:,} weights  {found.macs:,} MACs")
 
 # %% jupyter={"source_hidden": true} cellView="form"
-# @title The Inception module and its costs
+# Figure: the Inception module and its costs
 branches = ["1×1", "3×3", "5×5", "pooling"]
 parts = {"1x1": 0, "3x3_reduce": 1, "3x3/conv": 1, "5x5_reduce": 2, "5x5/conv": 2, "pool_proj": 3}
 saved, narrow, without = np.zeros((3, 4))
@@ -838,6 +840,7 @@ for name, values in results.items():
     print(f"{name:18}{columns[0]:>24}{columns[1]:>24}")
 
 # %% tags=["experiment", "nbval-ignore-output"]
+# Figure: the two heads, their parameters and their accuracy
 figure, (left, right) = plots.canvas(1, 2, size=(9.6, 3.6), width_ratios=[2, 3])
 rows, colours = np.arange(2), (plots.ORANGE, plots.BLUE)
 params = [sizes[name][0] for name in heads]
@@ -895,6 +898,7 @@ assert worst > 0.55 and lead_training > 0.03 and lead_validation < 0.03
 # and the two worst mistakes. Do the red squares lie where you see the damage?
 
 # %% tags=["experiment", "nbval-ignore-output"]
+# Figure: where the networks see a defect
 evidence_maps = 0
 for model in models[3:]:  # those with the mlpconv head
     mapper = keras.Model(model.input, model.get_layer("evidence_map").output)

@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from keras import ops
 
-from utils import experiments, plots, residual
+from utils import experiments, plots, residual, tables
 from utils.cost import count
 from utils.data import load
 from utils.experiments import degradation
@@ -141,6 +141,7 @@ for momentum, (network, accuracies) in networks.items():
 print(f"with 0.999 the start would still weigh {0.999 ** (8 * steps_per_epoch):.1%}")
 
 # %% tags=["experiment", "nbval-ignore-output"]
+# Figure: how fast batch norm's averages forget, for three momenta
 figure, (left, right) = plots.canvas(1, 2, size=(9, 3.6))
 steps = np.arange(8 * steps_per_epoch + 1)
 for momentum, colour in ((0.9, plots.BLUE), (0.99, plots.ORANGE), (0.999, plots.GREY)):
@@ -195,16 +196,18 @@ print("right at inference with m = 0.9, not yet with 0.99:", bool(final[0.9] > 0
 data = experiments.result("degradation")
 print(f"{len(data['jobs'])} runs, {data['processor_seconds'] / 60:.0f} minutes of processor time")
 print(f"training loss after {degradation.EPOCHS} epochs, {len(degradation.SEEDS)} seeds each:")
-print(f"{'':12}{'mean':>9}{'lowest':>9}{'highest':>9}{'accuracy':>10}   loss below 0.1 at epoch")
 budget = {"epochs": degradation.EPOCHS, "learning_rate": degradation.LEARNING_RATE}
 rows = [row for row in data["summary"] if budget.items() <= row.items()]
+lines = []
 for row in sorted(rows, key=lambda row: (row["residual"], row["depth"])):
     name = f"{'residual' if row['residual'] else 'plain'} {row['depth']}"
-    loss, fitted = row["loss"], [str(epoch or "never") for epoch in row["epochs_to_fit"]]
-    numbers = f"{loss['mean']:>9.4f}{loss['min']:>9.4f}{loss['max']:>9.4f}"
-    print(f"{name:12}{numbers}{row['accuracy']['mean']:>10.1%}   {', '.join(fitted)}")
+    losses = [f"{row['loss'][which]:.4f}" for which in ("mean", "min", "max")]
+    fitted = ", ".join(str(epoch or "never") for epoch in row["epochs_to_fit"])
+    lines.append((name, *losses, f"{row['accuracy']['mean']:.1%}", fitted))
+tables.Table(("network", "mean", "lowest", "highest", "accuracy", "loss below 0.1 at epoch"), lines)
 
 # %%
+# Figure: training loss of plain and residual networks, by depth
 COLOURS = dict(zip(degradation.DEPTHS, (plots.SKY, plots.ORANGE, plots.RED), strict=True))
 runs = {}
 for job in data["jobs"]:
@@ -299,6 +302,7 @@ print("the plain network's loss is more than twice as high:", behind > 2)
 # of the gradient of the loss with respect to its kernel: the Euclidean norm, at the first batch.
 
 # %%
+# Figure: gradient norm of each convolution before training
 figure, axes = plots.canvas(1, 2, size=(9, 3.9), sharey=True)
 draw_runs(axes, "gradient_norms", lambda norms, axis: np.exp(np.log(norms).mean(axis=axis)))
 for axis in axes:
@@ -339,6 +343,7 @@ for (residual_net, depth), results in sorted(runs.items()):
 
 
 # %% jupyter={"source_hidden": true}
+# Figure: two plain layers, and the same two as a residual block
 # How this course draws blocks: from left to right, at given places.
 def draw_step(axis, x, text, colour, half_width, half_height):
     """Draw one step as a box, or as a circle if its text is a plus sign."""
@@ -489,6 +494,7 @@ print(f"{after[-1].mean():.1f} if added after it")
 assert after[-1].mean() > 2 * before[-1].mean()
 
 # %% tags=["nbval-ignore-output"] jupyter={"source_hidden": true}
+# Figure: what adding before or after the ReLU does to the activations
 figure, (left, right) = plots.canvas(1, 2, size=(9, 3.7))
 for offset, seen, colour, name in (
     (-0.2, after, plots.ORANGE, "after"),
@@ -542,6 +548,7 @@ print(
 #   with zeros. $W_s$ is then *fixed*: nothing to learn, nothing to store.
 
 # %% jupyter={"source_hidden": true}
+# Figure: three shortcuts: identity, projection, padding with zeros
 figure, axes = plots.canvas(1, 3, size=(9, 2.9))
 shortcuts = {
     "identity": ("the same tensor", 4, 1.7, plots.BLUE),
@@ -689,6 +696,7 @@ check("start_as_identity", start_as_identity)
 # image halves and the channels double. Then draw a shortcut around every pair of 3×3 convolutions:
 
 # %% jupyter={"source_hidden": true}
+# Figure: ResNet-34 as a row of bars
 figure, axis = plots.canvas(size=(9, 3.1))
 axis.axis("off")
 colours = (plots.SKY, plots.GREEN, plots.YELLOW, plots.ORANGE)
@@ -814,6 +822,7 @@ print(f"four times the channels, {wide / narrow:.0f} times the work")
 print(f"the bottleneck carries 256 channels at 1/{wide / bottleneck:.0f} of that")
 
 # %% jupyter={"source_hidden": true}
+# Figure: the basic block and the bottleneck, drawn to scale
 figure, (top, bottom) = plots.canvas(2, 1, size=(9, 4.8))
 drawn = {
     "Basic block: 3×3 on all 256 channels": (top, (256, 256, 256), (3, 3)),
@@ -950,7 +959,7 @@ known = {layer.name: layer.get_weights() for layer in shallow.layers[1:]}
 new = [layer.name for layer in deep.layers[1:] if layer.name not in known]
 for name, weights in known.items():
     deep.get_layer(name).set_weights(weights)
-print(f"{2 * len(new)} new layers, in {', '.join(new)}")
+print(tables.wrap(f"{2 * len(new)} new layers, in {', '.join(new)}"))
 
 
 # %% tags=["experiment", "nbval-ignore-output"]
@@ -1050,12 +1059,12 @@ check("drone_resnet", drone_resnet)
 # the same cost:
 
 # %%
+lines = []
 for side, filters in ((32, 32), (64, 16), (128, 8)):
     cost = count(residual.ResNetCIFAR(20, (side, side, 1), 2, filters=filters))
-    print(
-        f"{side:>4}×{side:<4} F = {filters:<3}{cost.macs / 1e6:>7.0f} million multiply-adds"
-        f"{cost.params:>11,} parameters{cost.peak_bytes / 1024:>7.0f} KiB of activations"
-    )
+    macs, peak = f"{cost.macs / 1e6:.0f} million", f"{cost.peak_bytes / 1024:.0f} KiB"
+    lines.append((f"{side}×{side}", filters, macs, f"{cost.params:,}", peak))
+tables.Table(("pixels", "filters", "multiply-adds", "parameters", "peak of activations"), lines)
 
 # %% [markdown]
 # Twice the side costs as much as twice the width. But width is paid in parameters, and pictures in

@@ -95,6 +95,7 @@ print(f"together {total} instead of {multiplications}: {total / multiplications:
 # has written so far. Below each frame stands the number of multiplications up to there.
 
 # %% jupyter={"source_hidden": true}
+# Figure: how the two steps move over the image
 STEPS = (1, 2, 5, 11, 16)  # positions done
 
 
@@ -210,6 +211,7 @@ for channels in (3, 6, 48):
 print(f"1/5 + 1/9 = {1 / 5 + 1 / 9:.2f}")
 
 # %%
+# Figure: the ratio of the costs over the number of filters
 widths = np.geomspace(4, 1024, 100)
 figure, axis = plots.canvas(size=(8, 3.7))
 for f, colour in ((3, plots.BLUE), (5, plots.ORANGE)):
@@ -284,6 +286,7 @@ check("separable_cost_ratio", separable_cost_ratio)
 # to the depthwise step, so that the pointwise step only works on pixels that are kept.
 
 # %% jupyter={"source_hidden": true}
+# Figure: a full block and a depthwise separable block
 figure, (top, bottom) = plots.canvas(2, 1, size=(9, 3.6))
 full_block = [
     ("conv\n3×3", 3.0, plots.SKY),
@@ -406,6 +409,7 @@ for name, belongs in KINDS.items():
 print(f"{'all':18}{v1.macs:>16,}{'':>10}{v1.kernels:>18,}")
 
 # %% jupyter={"source_hidden": true}
+# Figure: where MobileNetV1 spends its multiply-adds and kernels
 figure, axis = plots.canvas(size=(8, 2.9))
 left = np.zeros(2)
 for (name, values), colour in zip(
@@ -515,7 +519,7 @@ for row in published.rows("mobilenet_v1"):
         rows.setdefault((row["variant"], row["resolution"]), row)
 # Given a function that makes a network, `count` leaves the weights empty, which saves time.
 costs = {key: count(functools.partial(build, *key)) for key in rows}
-print(published.table(list(rows.values()), lambda row: costs[row["variant"], row["resolution"]]))
+published.table(list(rows.values()), lambda row: costs[row["variant"], row["resolution"]])
 
 # %% [markdown]
 # None is off. "Full convolution" is MobileNet's twin with a full 3×3 convolution in place of each
@@ -534,6 +538,7 @@ for (variant, side), row in rows.items():
 # combinations of α and resolution. Their accuracies over their multiply-adds:
 
 # %%
+# Figure: accuracy over multiply-adds, one curve for each width
 by_width = {}
 for row in published.rows("mobilenet_v1"):
     if "slim" in row["source"]:
@@ -570,10 +575,11 @@ plots.show(
 
 # %%
 for thin, wide in (((0.75, 224), (1.0, 160)), ((0.5, 224), (0.75, 160)), ((0.25, 224), (0.5, 128))):
+    pair = []
     for alpha, side in (thin, wide):
         macs, top1 = next((m, t) for s, m, t in by_width[alpha] if s == side)
-        print(f"α = {alpha:<5}{side} pixels{macs:>6.0f} million{top1:>7.1f} %", end="    ")
-    print()
+        pair.append(f"α = {alpha:<5}{side} px{macs:>5.0f} million{top1:>6.1f} %")
+    print("    ".join(pair))
 
 # %% [markdown]
 # Between the two widest the choice hardly matters. Further down, the wider network on the smaller
@@ -617,6 +623,7 @@ check("pick_network", pick_network)
 # them. So there are three: 40, 80 and 160 epochs, each with a learning rate that falls to zero at its end.
 
 # %%
+# Figure: full against separable: training loss and accuracy
 data = experiments.result("separable")
 NAMES = {True: "separable", False: "full convolutions"}
 COLOURS = {True: plots.BLUE, False: plots.ORANGE}
@@ -774,6 +781,7 @@ for name in parts:
     )
 
 # %% tags=["experiment", "nbval-ignore-output"]
+# Figure: multiply-adds against time, full and separable
 figure, (left, right) = plots.canvas(1, 2, size=(9, 3.5), width_ratios=[1.15, 1])
 for offset, values, colour, name in (
     (-0.2, fewer, plots.GREY, "multiply-adds"),

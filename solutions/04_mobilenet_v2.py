@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from keras import ops
 
-from utils import experiments, mobilenet_v1, mobilenet_v2, plots, published
+from utils import experiments, mobilenet_v1, mobilenet_v2, plots, published, tables
 from utils.blocks import make_divisible as reference_make_divisible
 from utils.cost import count
 from utils.experiments import bottlenecks, solar
@@ -65,6 +65,7 @@ print(f"full 3×3 convolution on 18 channels: {n * n * 9 * 18 * 18:,}")
 
 
 # %% jupyter={"source_hidden": true}
+# Figure: two bottlenecks, wide at the ends or wide inside
 def draw_block(axis, widths, steps, title, most):
     """Draw tensors as bars as high as they have channels, and a shortcut between the ends."""
     axis.axis("off")
@@ -151,6 +152,7 @@ for m in DIMENSIONS:
     print(f"{m:>10}{zeros:>8.0%}{gone:>17.2%}{f'1 in {2**m:,}':>19}{np.mean(lost[m]):>19.1%}")
 
 # %% jupyter={"source_hidden": true}
+# Figure: a spiral, and what ReLU leaves of it
 figure, axes = plots.canvas(1, 6, size=(11, 2.5))
 colours = plt.get_cmap("viridis")(np.linspace(0, 0.95, len(spiral)))
 shown = [("input", spiral)]
@@ -355,10 +357,7 @@ def cost_of(row):
     return costs[key]
 
 
-print(published.table(rows, cost_of))
-for row in rows:
-    if "note" in row:
-        print(f"\n≠ {row['source']}, {row['variant']}: {row['note']}.")
+published.table(rows, cost_of)
 
 # %% [markdown]
 # One row does not come out, and it is not ours that is wrong: a table in a paper can have a slip
@@ -427,6 +426,7 @@ for name in ("", *(f"stage{stage}_block2" for stage in range(2, 7))):
     print(f"{what:24}{peaks[0]:>20,.0f}{peaks[1]:>18,.0f}{peaks[1] / peaks[0]:>7.2f}")
 
 # %% jupyter={"source_hidden": true}
+# Figure: live memory, step by step, of two networks
 figure, axis = plots.canvas(size=(9.5, 4.0))
 stages = ("stem", *(f"stage{n}" for n in range(1, 8)), "head")
 for steps, colour, label in (
@@ -576,15 +576,16 @@ def with_range(spread, form):
     return f"{spread['mean']:{form}} ({spread['min']:{form}} to {spread['max']:{form}})"
 
 
-print(f"\n{'':20}{'training loss':>24}{'balanced accuracy':>26}{'accuracy':>26}")
+lines = []
 for row in data["summary"]:
     scores = [with_range(row[name], ".1%") for name in ("balanced_accuracy", "val_accuracy")]
-    loss = with_range(row["loss"], ".3f")
-    print(f"{row['variant']:20}{loss:>24}{scores[0]:>26}{scores[1]:>26}")
+    lines.append((row["variant"], with_range(row["loss"], ".3f"), *scores))
 majority = 1 - solar.cells("validation", bottlenecks.SIZE)[1].mean()
-print(f"{'always functional':20}{'':24}{0.5:>26.1%}{majority:>26.1%}")
+lines.append(("always functional", "–", f"{0.5:.1%}", f"{majority:.1%}"))
+tables.Table(("network", "training loss", "balanced accuracy", "accuracy"), lines)
 
 # %% jupyter={"source_hidden": true}
+# Figure: training loss and accuracy of the four networks
 COLOURS = dict(
     zip(bottlenecks.VARIANTS, (plots.BLUE, plots.RED, plots.SKY, plots.ORANGE), strict=True)
 )
@@ -618,24 +619,22 @@ plots.show(
 
 # %%
 paper, *others = data["summary"]
-print(f"{'against the paper’s network':28}{'training loss':>30}{'balanced accuracy, points':>32}")
-apart = {}
+apart, lines = {}, []
 for row in others:
-    line = f"{row['variant']:28}"
-    for name, width, scale, form in (
-        ("loss", 30, 1, "+.3f"),
-        ("balanced_accuracy", 32, 100, "+.1f"),
-    ):
+    line = [row["variant"]]
+    for name, scale, form in (("loss", 1, "+.3f"), ("balanced_accuracy", 100, "+.1f")):
         ours, theirs = row[name], paper[name]
         apart[row["variant"], name] = ours["min"] > theirs["max"] or ours["max"] < theirs["min"]
         verdict = "ranges apart" if apart[row["variant"], name] else "ranges overlap"
         difference = scale * (ours["mean"] - theirs["mean"])
-        line += f"{f'{difference:{form}}, {verdict}':>{width}}"
-    print(line)
+        line.append(f"{difference:{form}}, {verdict}")
+    lines.append(line)
 for name in ("loss", "balanced_accuracy"):
     assert apart["non-linear", name]
     assert apart["no shortcut", name]
     assert not apart["between expansions", name]
+print("against the paper’s network:")
+tables.Table(("network", "training loss", "balanced accuracy, points"), lines)
 
 # %% [markdown]
 # What does that show, and what not?

@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from utils import latency, plots, published, shufflenet, squeezenet, xception
+from utils import latency, plots, published, shufflenet, squeezenet, tables, xception
 from utils.blocks import ConvBlock, classifier
 from utils.cost import count
 from utils.data import load
@@ -71,13 +71,14 @@ for number, units in ((6, 4096), (7, 4096), (8, 1000)):
 
 costs = {"AlexNet": count(alexnet), "SqueezeNet": count(squeezenet.SqueezeNet)}
 for name, cost in costs.items():
-    size = f"{cost.params * 4 / 1e6:>5.1f} MB in float32"
+    size = f"{cost.params * 4 / 1e6:>5.1f} MB"
     print(f"{name:11}{cost.params:>11,} parameters, {size}, {cost.macs:>11,} multiply-adds")
 ratio = costs["AlexNet"].params / costs["SqueezeNet"].params
 dense = sum(row.params for row in costs["AlexNet"].layers if row.kind == "Dense")
 print(f"{ratio:.0f} times fewer; AlexNet's dense layers hold {dense / costs['AlexNet'].params:.1%}")
 
 # %% jupyter={"source_hidden": true}
+# Figure: where AlexNet and SqueezeNet keep their parameters
 figure, (left, right) = plots.canvas(1, 2, size=(9, 4.2), sharex=True)
 for axis, (name, cost) in zip((left, right), costs.items(), strict=True):
     sizes = {}
@@ -117,6 +118,7 @@ print("57.2 % top-1 on ImageNet: AlexNet, in the same table")  # arXiv:1602.0736
 
 
 # %% jupyter={"source_hidden": true}
+# Figure: the Fire module
 # How this lesson draws blocks: boxes at given places, and arrows between them.
 def draw_box(axis, x, y, text, colour, width=1.5, height=0.62):
     """Draw a step as a box around (x, y)."""
@@ -214,7 +216,7 @@ check("fire_module", FireModule)
 # SqueezeNet has a strided convolution, eight Fire modules with three poolings between them, and a
 # 1×1 convolution with one filter for each class, whose outputs are averaged: no dense layer at all.
 # Version 1.1 has a smaller first convolution and pools earlier. Do the published numbers come out?
-# A line that ends in "≠" is off by more than 1 in the last printed digit.
+# A ratio with "≠" is off by more than 1 in the last printed digit.
 
 # %%
 rows = published.rows("squeezenet")
@@ -230,10 +232,7 @@ def squeezenet_cost(row):
     return sizes[key]
 
 
-print(published.table(rows, squeezenet_cost))
-for row in rows:
-    if "note" in row:
-        print(f"\n{row['variant']}, {row['macs']}, {row['source']}:\n  {row['note']}")
+published.table(rows, squeezenet_cost)
 
 # %% [markdown]
 # The parameters agree to the last one. The multiply-adds show how a number goes astray. The authors
@@ -366,6 +365,7 @@ print("both networks beat every constant answer:", True)
 # of a 1×1 convolution:
 
 # %% jupyter={"source_hidden": true}
+# Figure: the weights of one, three and twelve groups as matrices
 figure, axes = plots.canvas(1, 3, size=(9, 4.2))
 for axis, groups in zip(axes, (1, 3, 12), strict=True):
     block = np.kron(np.eye(groups), np.ones((12 // groups, 12 // groups)))
@@ -479,6 +479,7 @@ for side, channels, batch in SHAPES:
     print(f"{text:24}{'  '.join(cells_of_row)}")
 
 # %% tags=["nbval-ignore-output"] jupyter={"source_hidden": true}
+# Figure: the time of grouped convolutions beside dense ones
 figure, axis = plots.canvas(size=(9, 3.6))
 places = np.arange(len(measured))
 for offset, name, colour in (
@@ -557,6 +558,7 @@ for name, moved in (("without a shuffle", apart), ("with a shuffle", mixed)):
     print(f"{name:18} an output channel depends on {moved.sum(axis=1)[0]} of 12 input channels")
 
 # %% jupyter={"source_hidden": true}
+# Figure: which outputs an input reaches, without and with a shuffle
 figure, axes = plots.canvas(1, 2, size=(8, 3.9))
 colours = plt.matplotlib.colors.ListedColormap(["white", plots.BLUE])
 for axis, (title, moved) in zip(
@@ -596,6 +598,7 @@ print(
 )
 
 # %% jupyter={"source_hidden": true}
+# Figure: twelve channels before and after the shuffle
 figure, axis = plots.canvas(size=(9, 3.4))
 axis.axis("off")
 axis.set(xlim=(-3.4, 11.7), ylim=(-0.75, 2.95))
@@ -656,6 +659,7 @@ check("channel_shuffle", channel_shuffle)
 # makes new channels for free.
 
 # %% jupyter={"source_hidden": true}
+# Figure: the two ShuffleNet units
 figure, axes = plots.canvas(1, 2, size=(9, 5.4))
 for axis, strides in zip(axes, (1, 2), strict=True):
     axis.axis("off")
@@ -798,8 +802,10 @@ def shufflenet_cost(row):
     return sizes[key]
 
 
-print(published.table(rows, shufflenet_cost))
-print(f"\n{'groups':8}{'channels in stages 2, 3, 4':>28}{'top-1, published':>18}")
+published.table(rows, shufflenet_cost)
+
+# %%
+print(f"{'groups':8}{'channels in stages 2, 3, 4':>28}{'top-1, published':>18}")
 for row in rows[:5]:
     groups = int(row["variant"][-1])
     channels = [shufflenet.STAGE2[groups] * 2**stage for stage in range(3)]
@@ -807,15 +813,16 @@ for row in rows[:5]:
 
 # %% [markdown]
 # All five cost about the same; with eight groups the stages are more than twice as wide as with one.
-# In the paper's training the wider networks are more accurate, if not in strict order. The first
-# five rows leave the dense layer out of their multiply-adds and the authors' README counts it: the
-# table above compares each with its own count. Every row that is printed anywhere is in the tests
+# In the paper's training the wider networks are more accurate, if not in strict order. In the table
+# of published numbers, the first five rows leave the dense layer out of their multiply-adds and the
+# authors' README counts it: each is compared with its own count. Every row that is printed anywhere is in the tests
 # of `utils.shufflenet`, with a note for the three that do not come out:
 
 # %%
 for row in published.rows("shufflenet"):
     if "note" in row:
-        print(f"{row['variant']}, {row['macs']}, {row['source']}:\n  {row['note']}")
+        print(f"{row['variant']}, {row['macs']}, {row['source']}:")
+        print(tables.wrap(row["note"], "  "))
 
 # %% [markdown]
 # ## From Inception to Xception
@@ -829,6 +836,7 @@ for row in published.rows("shufflenet"):
 # there be?
 
 # %% jupyter={"source_hidden": true}
+# Figure: one tower, three towers, and a tower for each channel
 figure, axes = plots.canvas(1, 3, size=(9, 3.9))
 for axis, towers, title in zip(
     axes, (1, 3, 12), ("One tower", "Three: Inception", "A tower a channel"), strict=True
@@ -907,11 +915,11 @@ check("fewest_towers", fewest_towers)
 
 # %%
 full = count(xception.Xception)
-print(published.table(published.rows("xception"), lambda row: full))
 print(f"{full.macs:,} multiply-adds at 299×299 pixels")
 separable = [row for row in full.layers if row.kind == "SeparableConv2D"]
 share = sum(row.params for row in separable) / full.params
 print(f"{len(separable)} separable convolutions hold {share:.0%} of the parameters")
+published.table(published.rows("xception"), lambda row: full)
 
 # %% [markdown]
 # Given the same weights, it returns the same logits as the model of `keras.applications`, which the

@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from keras import ops
 
-from utils import experiments, mobilenet_v3, mobilenet_v4, plots, published
+from utils import experiments, mobilenet_v3, mobilenet_v4, plots, published, tables
 from utils.blocks import make_divisible
 from utils.cost import count
 from utils.experiments import pareto, solar
@@ -55,6 +55,7 @@ from utils.latency import compare, predictor
 # How much is lost by that?
 
 # %%
+# Figure: swish and h-swish beside ReLU, and how far they are from it
 x = np.linspace(-6, 6, 1201).astype("float32")
 swish = x / (1 + np.exp(-x))
 h_swish = ops.convert_to_numpy(mobilenet_v3.hard_swish(x))
@@ -177,6 +178,7 @@ check("hard_swish", hard_swish)
 
 
 # %% jupyter={"source_hidden": true}
+# Figure: MobileNetV3's block from left to right
 # How this lesson draws blocks: boxes from left to right at given places.
 def draw_box(axis, x, y, text, colour, width=1.5, height=0.8):
     """Draw one step as a box, or as a circle if its text is a sign."""
@@ -317,6 +319,7 @@ for name, rows in (("Large", mobilenet_v3.LARGE), ("Small", mobilenet_v3.SMALL))
         side, channels = side // strides, out
 
 # %% jupyter={"source_hidden": true}
+# Figure: the blocks of MobileNetV3, Large and Small
 figure, axes = plots.canvas(2, 1, size=(9, 5.2), height_ratios=[1, 1])
 for axis, (name, rows) in zip(
     axes, (("Large", mobilenet_v3.LARGE), ("Small", mobilenet_v3.SMALL)), strict=True
@@ -438,10 +441,7 @@ rows = published.rows("mobilenet_v3")
 chosen = [row for row in rows if "v5" in row["source"] or "torchvision" in row["source"]]
 chosen = [row for row in chosen if "V2" not in row["source"]]
 chosen += [row for row in rows if "keras" in row["source"] and "minimal" in row["variant"]]
-print(published.table(chosen, v3_cost))
-for row in chosen:
-    if "note" in row:
-        print(f"≠ {row['variant']}, {row['source']}: {row['note']}.")
+published.table(chosen, v3_cost)
 
 # %% [markdown]
 # Large and Small come out, at both widths. Two numbers do not. The paper's 219 M is not what its
@@ -457,6 +457,7 @@ for row in chosen:
 # three of them are old acquaintances:
 
 # %% jupyter={"source_hidden": true}
+# Figure: the four forms of MobileNetV4's block
 figure, axes = plots.canvas(2, 2, size=(9, 5.4))
 forms = {
     "Inverted bottleneck (MobileNetV2)": (False, True),
@@ -516,13 +517,14 @@ for first in kernels["first_kernel"]:
 # afford to place wide windows wherever they help. Where did it?
 
 # %%
-print(f"{'':8}{'blocks':>7}   {'   '.join(mobilenet_v4.FORMS.values())}")
+lines = []
 for name in ("ConvSmall", "ConvMedium", "ConvLarge"):
     model = getattr(mobilenet_v4, f"MobileNetV4{name}")((64, 64, 3), alpha=0.25)
     kind = mobilenet_v4.UniversalInvertedBottleneck
     found = [layer.form for layer in model.layers if isinstance(layer, kind)]
-    counts = [f"{found.count(form):>{len(form)}}" for form in mobilenet_v4.FORMS.values()]
-    print(f"{name[4:]:8}{len(found):>7}   {'   '.join(counts)}")
+    counts = [found.count(form) for form in mobilenet_v4.FORMS.values()]
+    lines.append((name[4:], len(found), *counts))
+tables.Table(("network", "blocks", *mobilenet_v4.FORMS.values()), lines)
 
 # %% [markdown]
 # Small is mostly V2's block. Medium and Large take the new form most often.
@@ -622,10 +624,7 @@ def v4_cost(row):
 
 rows = published.rows("mobilenet_v4")
 chosen = [row for row in rows if "arXiv" in row["source"] or "timm 1" in row["source"]]
-print(published.table(chosen, v4_cost))
-for row in chosen:
-    if "note" in row:
-        print(f"≠ {row['variant']}, {row['source']}: {row['note']}.")
+published.table(chosen, v4_cost)
 
 # %% [markdown]
 # Small agrees with the paper. Medium and Large have more than the paper prints, in timm and here
@@ -645,8 +644,6 @@ data = experiments.result("pareto")
 minutes = data["processor_seconds"] / 60
 print(f"{len(data['jobs'])} jobs, {minutes:.0f} minutes of processor time; pictures of")
 print(f"{pareto.SIZE}×{pareto.SIZE} pixels, {pareto.EPOCHS} epochs, seeds {data['seeds']}")
-head = f"{'parameters':>11}{'layers':>7}{'M MACs':>8}{'ms':>6}"
-print(f"{'':20}{head}{'accuracy':>10}{'range':>14}{'balanced':>10}{'training loss':>15}")
 summary = data["summary"]
 layers = np.array(
     [
@@ -654,14 +651,18 @@ layers = np.array(
         for row in summary
     ]
 )
+lines = []
 for row, depth in zip(summary, layers, strict=True):
     seen, balanced = row["val_accuracy"], row["balanced_accuracy"]["mean"]
-    spread = f"{seen['min']:.1%}–{seen['max']:.1%}"
     costs = (
-        f"{row['params']:>11,}{depth:>7}{row['macs'] / 1e6:>8.2f}{row['latency']['median']:>6.2f}"
+        f"{row['params']:,}",
+        depth,
+        f"{row['macs'] / 1e6:.2f}",
+        f"{row['latency']['median']:.2f}",
     )
-    learned = f"{seen['mean']:>10.1%}{spread:>14}{balanced:>10.1%}{row['loss']['mean']:>15.3f}"
-    print(f"{row['network']:20}{costs}{learned}")
+    spread = f"{seen['min']:.1%}–{seen['max']:.1%}"
+    learned = (f"{seen['mean']:.1%}", spread, f"{balanced:.1%}", f"{row['loss']['mean']:.3f}")
+    lines.append((row["network"], *costs, *learned))
 
 labels = solar.cells("validation", pareto.SIZE)[1]
 majority = float(np.mean(labels == 0))
@@ -669,6 +670,8 @@ accuracy = np.array([row["val_accuracy"]["mean"] for row in summary])
 error = np.sqrt(accuracy.max() * (1 - accuracy.max()) / len(labels))
 print(f"always 'functional': accuracy {majority:.1%}, balanced 50.0%")
 print(f"standard error of {accuracy.max():.0%} on {len(labels)} validation cells: {error:.1%}")
+names = ("network", "parameters", "layers", "M MACs", "ms")
+tables.Table((*names, "accuracy", "range", "balanced", "training loss"), lines)
 
 # %% [markdown]
 # Before you compare, ask two questions of such a table. *Are they trained?* A run that was too short
@@ -719,6 +722,7 @@ for text, costs in (("multiply-adds", macs), ("number of layers", layers)):
 # the same front?
 
 # %% jupyter={"source_hidden": true}
+# Figure: accuracy over multiply-adds and over time
 SHORT = dict(
     zip(
         pareto.NETWORKS,
@@ -879,6 +883,7 @@ for text, options in (
 # The best network lies on the highest of them:
 
 # %%
+# Figure: the networks over time, with the front and two rewards
 figure, axis = plots.canvas(size=(8, 4.4))
 axis.set(xlabel="milliseconds a picture", ylabel="validation accuracy in %")
 draw_networks(axis, milliseconds)

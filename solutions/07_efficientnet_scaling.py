@@ -27,7 +27,7 @@ import math
 import keras
 import numpy as np
 
-from utils import efficientnet, experiments, plots, published
+from utils import efficientnet, experiments, plots, published, tables
 from utils.cost import count
 from utils.experiments import solar, sweep
 from utils.latency import compare, predictor
@@ -79,16 +79,17 @@ print(f"B0: {macs_of():,} multiply-adds by hand, {b0.macs:,} counted")
 # %%
 factors = (1.0, 1.5, 2.0, 3.0)
 directions = {"depth": (1, plots.BLUE), "width": (2, plots.ORANGE), "resolution": (2, plots.GREEN)}
-print(f"{'factor':>10}" + "".join(f"{name + ' by law':>19}{'counted':>9}" for name in directions))
+print(f"{'factor':>6}" + "".join(f"{name + ' by law':>18}{'counted':>8}" for name in directions))
 ratios = {}
 for factor in factors:
-    line = f"{factor:>10}"
+    line = f"{factor:>6}"
     for name, (power, _) in directions.items():
         ratios[name, factor] = macs_of(**{name: factor}) / macs_of()
-        line += f"{factor**power:>19.2f}{ratios[name, factor]:>9.2f}"
+        line += f"{factor**power:>18.2f}{ratios[name, factor]:>8.2f}"
     print(line)
 
 # %%
+# Figure: multiply-adds over the scaling factor, by law and counted
 figure, axis = plots.canvas(size=(7.5, 4))
 reach = np.linspace(1, 3, 50)
 for (name, (power, colour)), mark in zip(directions.items(), "os^", strict=True):
@@ -126,12 +127,12 @@ plots.show(
 found = experiments.result("sweep")
 rows = {row["network"]: row for row in found["summary"]}
 base = rows["base"]
-print(f"{'':20}{'work':>6}{'parameters':>12}{'pixels':>8}{'accuracy':>17}{'training loss':>19}")
+lines = []
 for name, row in rows.items():
     seen, loss = row["val_accuracy"], row["loss"]
-    sizes = f"{row['macs'] / base['macs']:>5.1f}×{row['params']:>12,}{row['size']:>8}"
-    accuracy = f"{seen['mean']:>10.1%} ± {seen['std']:.1%}"
-    print(f"{name:20}{sizes}{accuracy}{loss['mean']:>12.3f} ± {loss['std']:.3f}")
+    sizes = f"{row['macs'] / base['macs']:.1f}×", f"{row['params']:,}", row["size"]
+    accuracy = f"{seen['mean']:.1%} ± {seen['std']:.1%}"
+    lines.append((name, *sizes, accuracy, f"{loss['mean']:.3f} ± {loss['std']:.3f}"))
 labels = solar.cells("validation", 32)[1]
 majority = max(np.mean(labels == 0), np.mean(labels == 1))
 # How far an accuracy on so few cells lies from the true one, as one standard error.
@@ -139,8 +140,10 @@ error = math.sqrt(base["val_accuracy"]["mean"] * (1 - base["val_accuracy"]["mean
 print(
     f"always the majority: {majority:.1%}; one standard error of {len(labels)} cells: {error:.1%}"
 )
+tables.Table(("network", "work", "parameters", "pixels", "accuracy", "training loss"), lines)
 
 # %% jupyter={"source_hidden": true}
+# Figure: twelve scaled networks over their multiply-adds
 COLOURS = {
     "depth": plots.BLUE,
     "width": plots.ORANGE,
@@ -196,7 +199,7 @@ plots.show(
 # depth is nothing you can buy by the metre. And how sure is the rest?
 
 # %%
-print(f"{'best of':12}{'':20}{'gain':>8}{'in standard errors':>20}{'validation loss':>22}")
+lines = []
 for way in ("depth", "width", "resolution"):
     best = max(
         (row for row in rows.values() if row["way"] == way),
@@ -204,9 +207,10 @@ for way in ("depth", "width", "resolution"):
     )
     gain = best["val_accuracy"]["mean"] - base["val_accuracy"]["mean"]
     loss = f"{base['val_loss']['mean']:.3f} → {best['val_loss']['mean']:.3f}"
-    print(f"{way:12}{best['network']:20}{gain:>+8.1%}{gain / error:>20.1f}{loss:>22}")
+    lines.append((way, best["network"], f"{gain:+.1%}", f"{gain / error:.1f}", loss))
 assert rows["depth × 8"]["loss"]["min"] > rows["base"]["loss"]["max"]
 assert rows["width × 3.45"]["loss"]["max"] < rows["width × 2.25"]["loss"]["min"]
+tables.Table(("way", "its best", "gain", "in standard errors", "validation loss"), lines)
 
 # %% [markdown]
 # A gain of one or two standard errors is a hint, no proof, although all three seeds point the same
@@ -241,6 +245,7 @@ print("the paper's is one of them:", paper in solutions)
 print(f"its cost: {efficientnet.compound_coefficients(1).cost:.3f}")
 
 # %%
+# Figure: all α, β and γ that double the work
 figure, axis = plots.canvas(size=(7, 4.4))
 depths, widths, sharps = np.array(solutions).T
 # Several solutions share depth and width: a little beside each other.
@@ -351,6 +356,7 @@ check("round_repeats", round_repeats)
 # values of $\varphi$, counted:
 
 # %%
+# Figure: multiply-adds over φ, by law and counted
 steps = [n / 5 for n in range(11)]
 real = [macs_of(*efficientnet.compound_coefficients(phi)) / macs_of() for phi in steps]
 figure, axis = plots.canvas(size=(7.5, 4))
@@ -401,6 +407,7 @@ for name, (width, depth, pixels, _) in efficientnet.VARIANTS.items():
         print(f"{name:4}{depth:>6}{width:>7}{pixels:>8}   {by}")
 
 # %%
+# Figure: the φ that each number of B1 to B7 stands for
 figure, axis = plots.canvas(size=(7.5, 4))
 marks = zip(directions.items(), "os^", strict=True)
 for place, ((name, (_, colour)), mark) in enumerate(marks):
@@ -579,12 +586,9 @@ chosen = [
     if ("Table 2" in row["source"] or row["variant"].startswith("Lite"))
     and row["variant"] in ("B0", "B1", "B2", "B3", "Lite0", "Lite1", "Lite2")
 ]
-print(published.table(chosen, family_cost))
-for row in chosen:
-    if "note" in row:
-        print(f"≠ {row['variant']}: {row['note']}.")
 width, depth, pixels, _ = efficientnet.VARIANTS["B7"]
 print(f"B7 has {macs_of(depth, width, pixels / 224) / macs_of():.0f} times the work of B0")
+published.table(chosen, family_cost)
 
 # %% [markdown]
 # All parameters come out. Of the multiply-adds those of B1 are off by more than a rounding, in every
@@ -615,17 +619,18 @@ groups = {
         "compound φ = 2.8",
     ],
 }
-for title, names in groups.items():
-    print(f"{title}:")
-    for name in names:
-        row = rows[name]
-        seen, balanced, loss = row["val_accuracy"], row["balanced_accuracy"], row["val_loss"]
-        line = f"  {name:20}{row['macs'] / base['macs']:>5.1f}×"
-        line += f"{seen['mean']:>9.1%} ({seen['min']:.1%} to {seen['max']:.1%})"
-        print(line + f"   balanced {balanced['mean']:.1%}   loss {loss['mean']:.3f}")
+lines = []
+for name in itertools.chain(*groups.values()):
+    row = rows[name]
+    seen, balanced, loss = row["val_accuracy"], row["balanced_accuracy"], row["val_loss"]
+    accuracy = f"{seen['mean']:.1%} ({seen['min']:.1%} to {seen['max']:.1%})"
+    work = f"{row['macs'] / base['macs']:.1f}×"
+    lines.append((name, work, accuracy, f"{balanced['mean']:.1%}", f"{loss['mean']:.3f}"))
 print(f"one standard error of {len(labels)} cells: {error:.1%}")
+tables.Table(("network", "work", "accuracy", "balanced", "validation loss"), lines)
 
 # %% jupyter={"source_hidden": true}
+# Figure: four ways to scale, on the validation cells
 figure, (left, right) = plots.canvas(1, 2, size=(9.5, 4.3))
 every = ("depth", "width", "resolution", "compound")
 draw_sweep(left, "val_accuracy", 100, every)
@@ -665,6 +670,7 @@ plots.show(
 # Bright is what speaks for a defect; each map has its own scale.
 
 # %%
+# Figure: four cells, and where five networks look
 maps = {
     job["settings"]["network"]: job["result"]["maps"]
     for job in found["jobs"]
@@ -716,10 +722,9 @@ def scaled_cost(row):
 
 
 table = [row for row in published.rows("efficientnet") if "Table 3" in row["source"]]
-print(published.table(table, scaled_cost))
 for row in table:
-    note = f"   ≠ {row['note']}" if "note" in row else ""
-    print(f"{row['top1']} %  {row['variant']}{note}")
+    print(f"{row['top1']} %  {row['variant']}")
+published.table(table, scaled_cost)
 
 # %% [markdown]
 # At equal work the compound MobileNet is 1.4 points above the wider one and 2.9 above the sharper

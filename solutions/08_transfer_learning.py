@@ -30,7 +30,7 @@ import tensorflow_datasets as tfds
 from keras import ops
 
 import data  # noqa: F401, tells TFDS of the course's own data sets
-from utils import experiments, imagenet, plots, transfer
+from utils import experiments, imagenet, plots, tables, transfer
 from utils.cost import count
 from utils.data import labels, load, preprocess
 from utils.efficientnet import EfficientNetLite0
@@ -47,7 +47,7 @@ from utils.experiments import recipes
 
 # %%
 builder = tfds.builder("solar_cells")
-print(builder.info.description.splitlines()[0])
+print(tables.wrap(builder.info.description))
 print(f"{'split':12}{'cells':>7}{'defective':>11}")
 for split in ("train", "validation", "test"):
     defective = labels("solar_cells", split)
@@ -116,6 +116,7 @@ assert pays
 print("the cache pays from the second epoch on:", pays)
 
 # %% tags=["nbval-ignore-output"]
+# Figure: throughput of the pipeline, stage by stage
 figure, axis = plots.canvas(size=(8, 3.4))
 names = list(rates)[::-1]
 colours = [plots.GREEN if "cached" in name else plots.BLUE for name in names]
@@ -185,6 +186,7 @@ for name, found in zip(imagenet.PHOTOGRAPHS, top, strict=True):
     print(f"{name:12}", ", ".join(f"{word} {score:.0%}" for word, score in found))
 
 # %%
+# Figure: four photographs and the network's first answer
 best = [found[0][0] for found in top]
 assert best == ["Egyptian cat", "espresso", "tripod", "moped"]
 plots.show(
@@ -269,6 +271,7 @@ print("better than the majority:", seen["accuracy"] > seen["majority"])
 # the line: 0.5 is chance. So a network that knows cats does know something about cracks:
 
 # %% tags=["experiment", "nbval-ignore-output"]
+# Figure: the head's probability of a defect, by class
 figure, axis = plots.canvas(size=(8, 3.6))
 bins = np.linspace(0, 1, 21)
 for value, name, colour in ((0, "functional", plots.BLUE), (1, "defective", plots.ORANGE)):
@@ -327,7 +330,7 @@ frozen_norms = ops.convert_to_numpy(pool(batch, training=True))
 print(f"{norms} batch norms")
 
 # %% tags=["experiment", "nbval-ignore-output"]
-print("the same 32 cells through the same weights, features in training against inference:")
+print("the same 32 cells and weights, features in training against inference:")
 print(f"  mean distance {distance:.2f} deviations of the features")
 
 # %% tags=["experiment"]
@@ -462,6 +465,7 @@ print("4. better than the majority:", bool((said == truth).mean() > max(np.binco
 assert min(changes.values()) > 1e-4 and statistics == 0
 
 # %% tags=["experiment", "nbval-ignore-output"]
+# Figure: how far the kernels of each block moved
 figure, axis = plots.canvas(size=(9, 3.8))
 axis.bar(range(len(changes)), [100 * change for change in changes.values()], color=plots.BLUE)
 short = [name.replace("stage", "").replace("_block", ".") for name in changes]
@@ -614,6 +618,7 @@ for number, accuracies, areas in zip(numbers, *curves.values(), strict=True):
 print(f"always 'functional': {seen['majority']:.1%}")
 
 # %% tags=["experiment", "nbval-ignore-output"]
+# Figure: accuracy and ROC-AUC over the number of labels, head alone
 figure, axes = plots.canvas(1, 2, size=(9.5, 3.7))
 for axis, values, floor in zip(axes, curves.values(), (seen["majority"], 0.5), strict=True):
     means = np.array([np.mean(runs) for runs in values])
@@ -664,6 +669,7 @@ for row in labelled:
 print(f"always 'functional': {labelled[0]['majority']:.1%}")
 
 # %% jupyter={"source_hidden": true}
+# Figure: three ways to train over the number of labels
 figure, axes = plots.canvas(1, 2, size=(9.5, 4))
 for axis, key, title in zip(axes, ("accuracy", "roc_auc"), ("Accuracy", "ROC-AUC"), strict=True):
     for shift, (way, colour) in zip((0.96, 1, 1.04), ways.items(), strict=True):
@@ -719,6 +725,7 @@ print(bool(np.allclose(by_gradient, by_hand, atol=1e-5)))
 # cells of the validation split that the fine-tuned network found, with the maps of stage 5:
 
 # %%
+# Figure: six defective cells, and what speaks for a defect
 heat = transfer.grad_cam(tuned, images[shown], target=1, layer="stage5_block3")
 large, _ = recipes.cells("validation", 160)
 figure, axes = plots.canvas(2, 6, size=(10, 3.7))
@@ -756,18 +763,18 @@ plots.show(
 
 # %%
 tried = experiments.result("recipes")
-print(f"{'recipe':20}{'one turn':>18}{'four turns':>18}{'ROC-AUC':>9}{'processor time':>16}")
+lines = []
 for row in tried["summary"]:
     one, four = (row["turns"][turns] for turns in ("1", "4"))
-    accuracies = "".join(
-        f"{turns['accuracy']['mean']:>10.2%} ± {turns['accuracy']['std']:.2%}"
-        for turns in (one, four)
-    )
-    print(f"{row['recipe']:20}{accuracies}{four['roc_auc']:>9.3f}{row['seconds']:>14} s")
+    accuracies = [
+        f"{turns['accuracy']['mean']:.2%} ± {turns['accuracy']['std']:.2%}" for turns in (one, four)
+    ]
+    lines.append((row["recipe"], *accuracies, f"{four['roc_auc']:.3f}", f"{row['seconds']} s"))
 cells = sum(len(labels("solar_cells", split)) for split in ("train", "validation"))
 print(
     f"standard error of an accuracy of 85 % on {cells:,} cells: {(0.85 * 0.15 / cells) ** 0.5:.2%}"
 )
+tables.Table(("recipe", "one turn", "four turns", "ROC-AUC", "processor time"), lines)
 
 # %% [markdown]
 # The first two are closer to each other than that error: the table does not show which of them is
@@ -778,22 +785,21 @@ print(
 # %%
 ours = experiments.result("headline")["summary"]
 low, high = (100 * end for end in ours["interval"])
-print(f"{'accuracy in %':52}{'':>8}")
-for who, (value, where) in ours["published"].items():
-    print(f"{who:52}{value:>8.2f}   {where}")
+lines = [(who, f"{value:.2f}", where) for who, (value, where) in ours["published"].items()]
 mean, std = (100 * ours["accuracy"][name] for name in ("mean", "std"))
-print(
-    f"{'EfficientNet-Lite0, this course, mean of five seeds':52}{mean:>8.2f}   the committed split"
-)
-print(f"{'always functional':52}{100 * ours['majority']:>8.2f}   the committed split")
-print()
+lines += [
+    ("EfficientNet-Lite0, this course, mean of five seeds", f"{mean:.2f}", "the committed split"),
+    ("always functional", f"{100 * ours['majority']:.2f}", "the committed split"),
+]
 print(f"seeds: {mean:.2f} ± {std:.2f}; 95 % interval over seeds and cells: {low:.1f} to {high:.1f}")
 print(f"balanced accuracy {ours['balanced_accuracy']['mean']:.1%}", end=", ")
-print(f"ROC-AUC {ours['roc_auc']['mean']:.3f}; {ours['params'] / 1e6:.2f}M parameters", end=", ")
+print(f"ROC-AUC {ours['roc_auc']['mean']:.3f}; {ours['params'] / 1e6:.2f}M parameters")
 print(f"at most {ours['seconds'] / 60:.0f} minutes a seed on one core")
 print("the lower end of the interval is above 88.42 %:", ours["beats"])
+tables.Table(("network", "accuracy in %", "measured on"), lines)
 
 # %%
+# Figure: ROC curves of five seeds, and published accuracies
 from sklearn.metrics import roc_curve
 
 runs = [job["result"] for job in experiments.result("headline")["jobs"]]

@@ -17,6 +17,7 @@ from utils.course import build
 from utils.course.settings import ROOT, load
 from utils.course.source import read, sources
 from utils.exercises import of_lesson
+from utils.tables import WIDTH
 
 LESSONS = [read(path) for path in sources()]
 IMAGE = re.compile(r"<img\b[^>]*>")
@@ -59,10 +60,53 @@ def test_solutions_ran_through(lesson):
 def test_every_picture_has_alt_text(lesson):
     solution, _ = books(lesson)
     for output in outputs(solution):
-        bare = [kind for kind in output.get("data", ()) if kind.startswith("image/")]
-        assert not bare, "end the cell with `plots.show(figure, alt=…)`"
-        for image in IMAGE.findall(output.get("data", {}).get("text/html", "")):
+        data = output.get("data", {})
+        images = IMAGE.findall(data.get("text/html", ""))
+        kinds = {kind for kind in data if kind.startswith("image/")}
+        # Once with alt text, for browsers, and once for what shows no HTML, such as LaTeX.
+        assert kinds == ({"image/png"} if images else set()), (
+            "end the cell with `plots.show(figure, alt=…)`"
+        )
+        assert len(images) <= 1
+        for image in images:
             assert ALT.search(image), image[:80]
+            assert f"data:image/png;base64,{data['image/png'].strip()}" in image
+
+
+@every
+def test_printed_lines_fit_the_page(lesson):
+    solution, _ = books(lesson)
+    for output in outputs(solution):
+        text = output.get("text") or output.get("data", {}).get("text/plain", "")
+        for line in text.splitlines():
+            assert len(line) <= WIDTH, line
+
+
+@every
+def test_no_sentence_is_cut_off(lesson):
+    """A cell does not print a part of a text: its first line, or so many characters of it."""
+    for cell in code(books(lesson)[0]):
+        assert not re.search(r"splitlines\(\)\[|shorten\(|(?:note|source)\"\]\[", cell.source)
+
+
+@every
+def test_folded_cells_say_what_they_draw(lesson):
+    """Of a folded cell, JupyterLab shows the first line."""
+    for book in books(lesson):
+        folded = [cell for cell in code(book) if cell.metadata.get("jupyter", {})]
+        drawn = [cell for cell in code(book) if "plots.show(" in cell.source]
+        assert [cell.id for cell in folded] == [cell.id for cell in drawn]
+        for cell in folded:
+            name = re.match(r"# Figure: (.*\w.*)\n", cell.source)
+            assert name, cell.source.splitlines()[0]
+            assert len(name[0]) <= WIDTH + 1
+
+
+@every
+def test_headings_of_tables_are_not_empty(lesson):
+    for output in outputs(books(lesson)[0]):
+        markup = output.get("data", {}).get("text/html", "")
+        assert not re.search(r"<th\b[^>]*>\s*</th>", markup)
 
 
 @every
@@ -109,7 +153,11 @@ def test_what_is_not_compared_is_asserted(lesson):
 @every
 def test_files_are_small(lesson):
     for path in build.paths(lesson):
-        assert path.stat().st_size < 1_000_000
+        assert path.stat().st_size < 1_500_000
+
+
+def test_all_notebooks_together_are_small():
+    assert sum(path.stat().st_size for each in LESSONS for path in build.paths(each)) < 12_000_000
 
 
 @every

@@ -103,10 +103,11 @@ def table(selected: list, cost_of, notes=()) -> Table:
     Args:
         selected: some of `rows`.
         cost_of: returns the `utils.cost.Cost` of a row's model at its resolution.
-        notes: sentences below the table.
+        notes: more sentences below the table.
 
     Returns:
-        The table. A ratio is followed by "≠" if it is off by more than 1 in the last digit.
+        The table. A ratio is followed by "≠" if it is off by more than 1 in the last digit; a
+        note below says why, if that is known.
 
     >>> from utils.cost import count
     >>> from utils.residual import ResNet
@@ -143,4 +144,10 @@ def table(selected: list, cost_of, notes=()) -> Table:
     headers = ["network", "input"]
     for _, name in columns:
         headers += [name, "published", "ratio"]
-    return Table(headers, lines, notes=notes, keys=2)
+    reasons = [
+        f"≠ {row['variant']}, {' and '.join(row[column] for column in row['not_reproduced'])}, "
+        f"{row['source']}: {row['note'].rstrip('.')}."
+        for row in selected
+        if "not_reproduced" in row and "note" in row
+    ]
+    return Table(headers, lines, notes=[*reasons, *notes], keys=2)

@@ -228,7 +228,7 @@ def names_used(answer) -> tuple[set[str], set[str]]:
         elif getattr(thing, "__module__", None) == home and all(thing is not s for s in seen):
             seen.append(thing)
             if inspect.isfunction(thing):
-                for code in _codes(thing.__code__):
+                for code in codes(thing.__code__):
                     names.update(code.co_names)
                 waiting += _reached(thing)
             else:
@@ -245,18 +245,19 @@ def _unwrapped(thing):
     return inspect.unwrap(thing) if callable(thing) and not inspect.isclass(thing) else thing
 
 
-def _codes(code):
+def codes(code):
+    """Yield a code object and all that are defined inside it."""
     yield code
     for const in code.co_consts:
         if inspect.iscode(const):
-            yield from _codes(const)
+            yield from codes(const)
 
 
 def _reached(function):
     """Return, with names, what a function's globals, imports, closure and defaults stand for."""
     code, space = function.__code__, function.__globals__
     reached = []
-    for step in (step for each in _codes(code) for step in dis.get_instructions(each)):
+    for step in (step for each in codes(code) for step in dis.get_instructions(each)):
         # `x.count` reads an attribute, whatever the global name `count` stands for.
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and step.argval in space:
             reached.append((step.argval, space[step.argval]))

@@ -1,14 +1,18 @@
 """`check("id", answer)` and `progress()`: what a learner sees of the exercises."""
 
+import contextlib
 import html
 import re
 
 import numpy as np
 
+from utils.course import cells
 from utils.course.exercise import Part, examine, verdict
 from utils.exercises import find, of_lesson
+from utils.tables import wrap
 
 _latest: dict[str, "Points"] = {}
+_cells = cells.watch()
 
 
 class Points(float):
@@ -19,18 +23,21 @@ class Points(float):
     Args:
         parts: the judged parts.
         printed: what the learner's code printed while it was judged.
+        remark: a sentence about what was judged, if it is not what one would think.
     """
 
     parts: list[Part]
     out_of: float
     printed: str
+    remark: str
 
-    def __new__(cls, parts: list[Part], printed: str = ""):
+    def __new__(cls, parts: list[Part], printed: str = "", remark: str = ""):
         """Add up the parts."""
         points = super().__new__(cls, round(sum(part.earned for part in parts), 4))
         points.parts = parts
         points.out_of = round(sum(part.points for part in parts), 4)
         points.printed = printed
+        points.remark = remark
         return points
 
     def __repr__(self):
@@ -43,19 +50,21 @@ class Points(float):
     def text(self) -> str:
         """The feedback as plain text, for a terminal."""
         lines = [f"{_number(self)} of {_number(self.out_of)} points"]
+        if self.remark:
+            lines.append(wrap(self.remark, "  "))
         for part in self.parts:
             lines.append(
                 f"  {_mark(part)} {part.name} ({_number(part.earned)}/{_number(part.points)})"
             )
             if part.message:
-                lines.append(f"      {part.message}")
+                lines.append(wrap(part.message, "      "))
         if self.printed.strip():
             lines.append("  Your code printed:")
             lines.extend("      " + line for line in self.printed.strip().splitlines()[:10])
         return "\n".join(lines)
 
     def _repr_html_(self):
-        rows = []
+        rows = [f"<div style='margin:0.3em 0'>{_code(self.remark)}</div>"] if self.remark else []
         for part in self.parts:
             message = f"<br>{_code(part.message)}" if part.message else ""
             rows.append(
@@ -85,8 +94,9 @@ def check(exercise_id: str, answer) -> Points:
         answer: the function, class, model or number that the task asks for.
 
     Returns:
-        The points, with a sentence for each part that is not right yet. Whatever the answer
-        does, `check` does not raise.
+        The points, with a sentence for each part that is not right yet, and one if the object
+        is not of the cell that ran last to define it. Whatever the answer does, `check` does not
+        raise.
 
     >>> from utils.course import check
     >>> check("conv_macs", ...)
@@ -96,12 +106,17 @@ def check(exercise_id: str, answer) -> Points:
     0.0
     """
     exercise = find(exercise_id) if isinstance(exercise_id, str) else None
+    remark = ""
+    if exercise is not None and _cells is not None:
+        with contextlib.suppress(Exception):  # an answer may raise wherever it is touched
+            remark = _cells.remark(exercise_id, answer)
     if exercise is None:
         given = repr(exercise_id[:40]) if isinstance(exercise_id, str) else "of that name"
         problem = f"There is no exercise {given}; `check` takes an exercise's name and the answer."
         points = Points([Part("exercise", 0, 0, problem)])
     else:
-        points = _latest[exercise_id] = evaluate(exercise, answer)
+        judged = evaluate(exercise, answer)
+        points = _latest[exercise_id] = Points(judged.parts, judged.printed, remark)
     if not _in_notebook():
         print(points.text)
     return points
