@@ -73,9 +73,11 @@ def test_points_are_a_number_with_feedback(capsys):
     assert capsys.readouterr().out == points.text + "\n"
     lines = points.text.splitlines()
     assert lines[:3] == ["1 of 2 points", "  ✓ stride 1 (1/1)", "  ✗ strides 2 and 3 (0/1)"]
-    assert lines[3].endswith("the filter stops at every s-th position: count outputs.")
-    assert lines[4:] == ["  Your code printed:", *lines[5:]]
-    assert lines[5].startswith("      <b>half ")
+    end = lines.index("  Your code printed:")
+    message = " ".join(line.strip() for line in lines[3:end])
+    assert message == points.parts[1].message
+    assert message.endswith("the filter stops at every s-th position: count outputs.")
+    assert lines[end + 1].startswith("      <b>half ")
 
 
 def test_html_says_the_same():
@@ -109,6 +111,11 @@ def test_full_marks_say_nothing_more(capsys):
     points = check("conv_macs", right_macs)
     assert points == points.out_of == 2
     assert points.text == "2 of 2 points\n  ✓ stride 1 (1/1)\n  ✓ strides 2 and 3 (1/1)"
+
+
+def test_long_prints_are_not_cut_off_in_silence():
+    lines = Points([], printed="\n".join(map(str, range(12)))).text.splitlines()
+    assert lines[-2:] == ["      9", "      … and 2 lines more"]
 
 
 def test_sums_are_rounded():
@@ -203,7 +210,7 @@ def test_unknown_exercise_is_a_sentence(name):
     points = check(name() if name is Hostile else name, right_macs)
     assert points == points.out_of == 0
     assert "✗" in points.text
-    assert "`check` takes an exercise's name and the answer." in points.text
+    assert "`check` takes an exercise's name and the answer." in points.parts[0].message
     Checker(points._repr_html_())
     assert progress().rows == []
 
@@ -420,7 +427,7 @@ def answer():
 def test_layers_are_seen_when_they_are_called(line, options, said):
     points = evaluate(rules(probe, **options), in_notebook(LAYERS.format(line)))
     assert points == (0 if said else 1), points.text
-    assert said in points.text
+    assert said in " ".join(part.message for part in points.parts)
     assert keras.layers.Layer.__call__.__qualname__ == "Layer.__call__"
 
 
@@ -437,7 +444,7 @@ def test_judge_that_fails_is_a_sentence():
         raise ZeroDivisionError
 
     points = evaluate(Exercise("x", "00", 1, lambda rng: 1, probe, judge), lambda: 6)
-    assert "cannot be compared with a right one (ZeroDivisionError)" in points.text
+    assert "cannot be compared with a right one (ZeroDivisionError)" in points.parts[0].message
 
 
 def test_rules_must_add_up():

@@ -126,12 +126,13 @@ class Table:
         return {"text/html": self._repr_html_(), "text/plain": str(self)}
 
 
-def wrap(text: str, indent: str = "") -> str:
-    """Break a sentence into lines of at most 80 characters.
+def wrap(text: str, indent: str = "", width: int = WIDTH) -> str:
+    """Break a sentence into lines of at most `width` characters.
 
     Args:
         text: the sentence; its own line breaks stay.
         indent: what each line begins with.
+        width: most characters in a line, with the indent.
 
     >>> print(wrap("a long sentence " * 6))
     a long sentence a long sentence a long sentence a long sentence a long sentence
@@ -141,7 +142,7 @@ def wrap(text: str, indent: str = "") -> str:
     for line in text.splitlines():
         lines += textwrap.wrap(
             line,
-            WIDTH,
+            width,
             initial_indent=indent,
             subsequent_indent=indent,
             break_long_words=False,

@@ -11,6 +11,8 @@ from utils.course.exercise import Part, examine, verdict
 from utils.exercises import find, of_lesson
 from utils.tables import wrap
 
+_WIDTH = 78  # the report of the grader indents it by two more
+
 _latest: dict[str, "Points"] = {}
 _cells = cells.watch()
 
@@ -51,16 +53,19 @@ class Points(float):
         """The feedback as plain text, for a terminal."""
         lines = [f"{_number(self)} of {_number(self.out_of)} points"]
         if self.remark:
-            lines.append(wrap(self.remark, "  "))
+            lines.append(wrap(self.remark, "  ", _WIDTH))
         for part in self.parts:
             lines.append(
                 f"  {_mark(part)} {part.name} ({_number(part.earned)}/{_number(part.points)})"
             )
             if part.message:
-                lines.append(wrap(part.message, "      "))
+                lines.append(wrap(part.message, "      ", _WIDTH))
         if self.printed.strip():
+            printed = self.printed.strip().splitlines()
             lines.append("  Your code printed:")
-            lines.extend("      " + line for line in self.printed.strip().splitlines()[:10])
+            lines.extend("      " + line for line in printed[:10])
+            if len(printed) > 10:
+                lines.append(f"      … and {len(printed) - 10} lines more")
         return "\n".join(lines)
 
     def _repr_html_(self):
