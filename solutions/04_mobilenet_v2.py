@@ -568,7 +568,8 @@ networks = bottlenecks.models()
 macs = {count(network).macs for network in networks}
 print(f"{len(data['jobs'])} runs, {data['processor_seconds'] / 60:.0f} minutes of processor time")
 print(f"{bottlenecks.SIZE}×{bottlenecks.SIZE} pixels, alpha = {bottlenecks.ALPHA}, ", end="")
-print(f"{bottlenecks.EPOCHS} epochs; multiply-adds of the four networks: {macs}")
+print(f"{bottlenecks.EPOCHS} epochs")
+print(f"multiply-adds of the four networks: {macs}")
 
 
 def with_range(spread, form):
