@@ -30,39 +30,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from utils import _isolation
 from utils.course.mine import MARK, changed_by_hand, digest, set_aside
 from utils.course.settings import PLACEHOLDER, ROOT, Settings, SettingsError, load
+from utils.course.setup_cell import setup_cell
 from utils.course.source import Lesson, SourceError, read, solved, sources, stub
 from utils.exercises import find, of_lesson
 
-_SETUP = """\
-# Setup: find the course, or fetch it where this notebook stands alone (for example in Colab).
-import subprocess
-import sys
-from pathlib import Path
-
-
-class Stop(Exception):
-    def _render_traceback_(self):
-        return [str(self)]  # the sentence, without a traceback
-
-
-folders = [Path.cwd(), *Path.cwd().parents, Path("{name}")]
-course = next((folder for folder in folders if (folder / "course.toml").exists()), None)
-if course is None:
-{fetch}
-sys.path.insert(0, str(course.resolve()))
-import utils.course.setup
-
-from utils.course import check, progress"""
-_FETCH = """\
-    course, url = folders[-1], "{url}"
-    clone = ["git", "clone", "-q", "--depth=1", "-b", "{branch}", url, course]
-    if subprocess.run(clone).returncode:
-        raise Stop(f"The course could not be fetched from {{url}}: is there a network?")"""
-_NOWHERE = """\
-    raise Stop(
-        "This copy of the course does not know where it is published, so its files cannot be "
-        "fetched; its owner sets that with: make repository NAME=owner/name"
-    )"""
 # JupyterLab folds the code of such a cell: the reader sees the figure, and opens the code at will.
 _FOLDED = {"jupyter": {"source_hidden": True}}
 _SECONDS = 600
@@ -162,13 +133,6 @@ def notebook(lesson: Lesson, settings: Settings, measured: dict, *, solutions: b
     book = new_notebook(cells=cells)
     book.metadata = nbformat.from_dict(_METADATA | {"course": course})
     return book
-
-
-def setup_cell(settings: Settings) -> str:
-    """Return the first cell of every lesson, which finds the course or fetches it."""
-    fetch = _FETCH if settings.published else _NOWHERE
-    fetch = fetch.format(url=settings.url, branch=settings.branch)
-    return _SETUP.format(name=settings.name, fetch=fetch)
 
 
 def _id(text, used):
