@@ -70,9 +70,9 @@ def test_environment_is_made_once_and_looked_at_again(cache, capsys):
     assert (cache / "old" / "mine").exists()
 
 
-def test_highest_versions_and_a_list_that_wins(cache):
-    assert versions.main(["colab", "--override", "a.txt", "a.txt"]) == 0
-    assert asked(cache)[0].endswith(" --resolution highest --override a.txt a.txt")
+def test_highest_versions_and_an_exact_list(cache):
+    assert versions.main(["colab", "--exact", "a.txt"]) == 0
+    assert asked(cache)[0].endswith(" --resolution highest --no-deps a.txt")
 
 
 def test_environment_whose_python_has_gone_is_made_anew(cache):

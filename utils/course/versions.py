@@ -1,6 +1,6 @@
 """Makes an environment with other versions than `.venv`: `make test-oldest` and its siblings.
 
-    python -m utils.course.versions NAME [--python 3.11] [--lowest] [--override LIST] LIST…
+    python -m utils.course.versions NAME [--python 3.11] [--lowest] [--exact] LIST…
 
 `.cache/NAME` then holds what the lists ask for, and no package besides but pip. Each call looks at
 what is there and changes what is wrong, so a second one takes seconds.
@@ -28,7 +28,7 @@ def make(
     lists: Sequence[str | Path],
     python: str | None = None,
     lowest: bool = False,
-    overrides: Sequence[str | Path] = (),
+    exact: bool = False,
 ) -> Path:
     """Make the environment `.cache/NAME`, or mend it, and return its Python.
 
@@ -38,8 +38,8 @@ def make(
         python: the version to look for, such as "3.13"; without it, or where the search path has
             none, the Python that runs this.
         lowest: take the lowest version of each package that the lists name.
-        overrides: requirements files that win over what packages ask of each other, for a list
-            that was taken from a machine as it is.
+        exact: install what the lists name and nothing that it asks for, for a list that was
+            taken from a machine as it is.
 
     Raises:
         VersionsError: no versions fit together, or they could not be installed.
@@ -52,8 +52,8 @@ def make(
         _run([base, "-m", "venv", "--clear", folder], f"Making .cache/{name} failed")
     uv = _uv()
     choice = ["--resolution", "lowest-direct" if lowest else "highest"]
-    for path in overrides:
-        choice += ["--override", path]
+    if exact:
+        choice.append("--no-deps")
     terse = ["--quiet", "--no-header", "--no-annotate"]
     pins = _run(
         [uv, "pip", "compile", *terse, "--python", there, *choice, *lists],
@@ -130,13 +130,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("lists", nargs="+", metavar="LIST", help="requirements files")
     parser.add_argument("--python", help="a version such as 3.11, if there is one")
     parser.add_argument("--lowest", action="store_true", help="lowest versions, not highest")
-    parser.add_argument(
-        "--override", action="append", default=[], metavar="LIST", help="wins over packages' wishes"
-    )
+    parser.add_argument("--exact", action="store_true", help="nothing that the lists do not name")
     given = parser.parse_args(arguments)
     print(f"Installing the packages of {' and '.join(given.lists)} in .cache/{given.name}.")
     try:
-        python = make(given.name, given.lists, given.python, given.lowest, given.override)
+        python = make(given.name, given.lists, given.python, given.lowest, given.exact)
     except VersionsError as error:
         print(error, file=sys.stderr)
         return 1
