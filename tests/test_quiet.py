@@ -46,6 +46,8 @@ keras.layers.Dense(2)(tf.ones((1, 3)))
 # TensorFlow's C++ core warns about a cache that is read in part.
 for _ in tf.data.Dataset.range(8).cache().take(1):
     pass
+# XLA says that it has compiled something.
+tf.function(lambda x: x + 1, jit_compile=True)(1)
 """
     assert python(code) == (0, "", "")
 

@@ -3,19 +3,25 @@
 `TF_CPP_MIN_LOG_LEVEL=3` silences all but the two lines that the C++ core writes while it is
 being loaded, before it reads any setting. Those two go to file descriptor 2, so the descriptor
 points at a scratch file while `import tensorflow` runs. If the import fails, what the file
-caught is written to stderr, so that no real error is lost.
+caught is written to stderr, so that no real error is lost. In TensorFlow 2.20, XLA writes to a
+second log, Abseil's, which reads no setting: it is told the same level.
 
 Keras warns in every `fit` on a `tf.data.Dataset` that `shuffle=True` is ignored, although True
 is its own default and nobody asked for it: that one warning is filtered, too.
 """
 
 import contextlib
+import ctypes
+import glob
 import importlib.abc
 import importlib.machinery
 import os
 import sys
 import tempfile
 import warnings
+
+# `absl::SetMinLogLevel`, as C++ names it in the Abseil of TensorFlow 2.20.
+_SET_LEVEL = "_ZN4absl12lts_2025012714SetMinLogLevelENS0_18LogSeverityAtLeastE"
 
 
 @contextlib.contextmanager
@@ -36,6 +42,14 @@ def _stderr_held_back():
             os.close(kept)
 
 
+def _tell_abseil(folder, level):
+    """Set the level of Abseil's log in TensorFlow 2.20; other versions have no such function."""
+    for library in glob.glob(os.path.join(folder, "libtensorflow_framework.*")):
+        set_level = getattr(ctypes.CDLL(library), _SET_LEVEL, None)
+        if set_level is not None and level.isdigit():
+            set_level(int(level))
+
+
 class _QuietLoader(importlib.abc.Loader):
     def __init__(self, loader):
         self._loader = loader
@@ -46,6 +60,7 @@ class _QuietLoader(importlib.abc.Loader):
     def exec_module(self, module):
         with _stderr_held_back():
             self._loader.exec_module(module)
+        _tell_abseil(os.path.dirname(module.__file__), os.environ.get("TF_CPP_MIN_LOG_LEVEL", ""))
 
     def __getattr__(self, name):
         return getattr(self._loader, name)
