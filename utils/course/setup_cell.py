@@ -35,10 +35,11 @@ places = [here, *here.parents, here / "$name", *map(Path, sys.path)]
 found = (place for place in places if os.path.exists(place / "utils/course/setup.py"))
 course = (next(found, None) or fetch(here / "$name")).resolve()
 utils = sys.modules.get("utils")
-if utils and course / "utils" not in [Path(p).resolve() for p in getattr(utils, "__path__", [])]:
+paths = [os.path.realpath(path) for path in getattr(utils, "__path__", [])]
+if utils and str(course / "utils") not in paths:
     raise Stop(
-        f"{utils} was imported before, and the course has a module of that name: restart the "
-        "kernel (in Colab: Runtime > Restart session), and run this cell first."
+        f"Another module named utils ({getattr(utils, '__file__', None) or paths}) was imported "
+        "before: restart the kernel (in Colab: Runtime > Restart session), and run this cell first."
     )
 sys.path.insert(0, str(course))
 import utils.course.setup
