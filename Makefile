@@ -7,7 +7,7 @@ LAB = $(PY) -m jupyterlab $(ROOT_FLAG) --KernelManager.transport_encryption=auto
 SUITE = -m pytest -n 2 --dist loadfile --nbval --doctest-modules utils tests lessons solutions
 LISTS = requirements.txt requirements-dev.txt
 
-.PHONY: help lab test answers test-oldest test-newest test-backends notebooks check update experiments headline bench grade repository lock clean environment environment-dev
+.PHONY: help lab test answers test-oldest test-newest test-colab test-backends notebooks check update experiments headline bench grade repository lock clean environment environment-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,9 @@ test-newest: environment-dev ## the same with the highest versions that there ar
 	@$(PY) -m utils.course.versions newest --python 3.13 $(LISTS)
 	@.cache/newest/bin/python -m utils.data
 	@.cache/newest/bin/python $(SUITE)
+
+test-colab: environment-dev ## [LESSONS="01 05"]: run lessons as Colab does, with its packages
+	@$(PY) -m utils.course.colab $(LESSONS)
 
 test-backends: environment-dev ## run every layer on JAX, too, in an environment without TensorFlow
 	@sh utils/course/environment.sh backends
