@@ -811,8 +811,8 @@ print(f"from the least to the most accurate: {np.ptp(accuracy) / error:.1f} stan
 # accuracy. And the networks that a search made for telephones are not on the front at all: this is
 # no telephone, the pictures are tiny, and these are their smallest versions.
 #
-# Mind the last lines, too. All eight networks lie within two standard errors of each other. Two that
-# are closer than one may change places with the next 328 cells, so the front is a band, not a line.
+# Mind the lines above the table, too. All eight networks lie within two standard errors of each
+# other. Two that are closer than one may change places with the next 328 cells, so the front is a band, not a line.
 #
 # ### Exercise 5 · Pick the Pareto set (1.5 points)
 #

@@ -595,8 +595,8 @@ published.table(chosen, family_cost)
 # implementation there is, and Lite's authors count more than the kernels. A paper's table is what
 # its authors' tools said then; what your device will do is what you count.
 #
-# And the last line: from B0 to B7, the same rule and the same kind of block, accuracy on ImageNet
-# grows from 77.1 to 84.3 %, as published. *That* is saturation, with the compound rule and all.
+# And the line above the table: from B0 to B7, the same rule and the same kind of block, accuracy
+# on ImageNet grows from 77.1 to 84.3 %, as published. *That* is saturation, with the compound rule and all.
 #
 # ## Compound against single, at the same cost
 #

@@ -72,7 +72,7 @@ def test_table_marks_what_is_off(tmp_path):
         *("multiply-adds", "published", "ratio"),
     ]
     assert table.rows[0][2:5] == ["11,689,512", "11,689,512", "1.000"]
-    assert table.rows[0][5:] == ["1.81 G", "2.8 G", "0.648 ≠"]
+    assert table.rows[0][5:] == ["1.81 G", "2.8 G", "≠ 0.648"]
     assert table.rows[1][4:] == ["1.000", "–", "–", "–"]
     assert table.notes == ["≠ A note."]
 

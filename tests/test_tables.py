@@ -65,8 +65,8 @@ def test_text_fits_and_repeats_what_names_a_row():
 
 
 def test_text_of_a_narrow_table_is_one_part():
-    table = Table(("a", "b", "c"), [("x", 1, "y"), ("z", "−20", "–")])
-    assert str(table).splitlines() == ["a    b  c", "─────────", "x    1  y", "z  −20  –"]
+    table = Table(("a", "b", "c"), [("x", 1, "y"), ("z", "≠ 20", "–")])
+    assert str(table).splitlines() == ["a     b  c", "──────────", "x     1  y", "z  ≠ 20  –"]
     assert table._repr_mimebundle_()["text/plain"] == repr(table) == str(table)
 
 

@@ -106,7 +106,7 @@ def table(selected: list, cost_of, notes=()) -> Table:
         notes: more sentences below the table.
 
     Returns:
-        The table. A ratio is followed by "≠" if it is off by more than 1 in the last digit; a
+        The table. A ratio has a "≠" if it is off by more than 1 in the last digit; a
         note below says why, if that is known.
 
     >>> from utils.cost import count
@@ -134,11 +134,11 @@ def table(selected: list, cost_of, notes=()) -> Table:
             # One digit more than printed, so that a rounding can be followed.
             digits = decimals + 1 if unit > 1 else 0
             grouped = "," if unit == 1 else ""
-            off = "" if agrees(row[column], values[column]) else " ≠"
+            off = "" if agrees(row[column], values[column]) else "≠ "
             line += [
                 f"{ours:{grouped}.{digits}f} {letter}".strip(),
                 f"{number:{grouped}.{decimals}f} {letter}".strip(),
-                f"{ours / number:.3f}{off}",
+                f"{off}{ours / number:.3f}",
             ]
         lines.append(line)
     headers = ["network", "input"]

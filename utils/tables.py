@@ -152,4 +152,4 @@ def wrap(text: str, indent: str = "", width: int = WIDTH) -> str:
 
 
 def _is_number(text):
-    return text in _BLANK or re.match(r"[-+−±]?\d", text) is not None
+    return text in _BLANK or re.match(r"(≠ )?[-+−±]?\d", text) is not None
