@@ -60,7 +60,10 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     numbers = sys.argv[1:] if arguments is None else arguments
     paths = {path.name[:2]: path for path in sources(root)}
     if len(numbers) != 1 or numbers[0] not in paths:
-        print(f"Name one lesson of {', '.join(paths)}: make check LESSON=03", file=sys.stderr)
+        print(
+            f"Name one lesson of {', '.join(paths)}: make check LESSON={min(paths)}",
+            file=sys.stderr,
+        )
         return 1
     try:
         lesson, settings = read(paths[numbers[0]]), load(root)
