@@ -1,9 +1,12 @@
 # The commands of the course. `make help` lists them. Works with GNU make 3.81 and a POSIX shell.
 SHELL = /bin/sh
 PY = .venv/bin/python
+# What would keep Python from starting, or from finding the course; utils/_isolation.py sees to the rest.
+unexport PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONPATH PYTHONPLATLIBDIR PYTHONSAFEPATH PYTHONWARNINGS
+export PYTHONUTF8 = 1
 ROOT_FLAG = $(shell [ "`id -u`" = 0 ] && echo --allow-root)
 # Encrypted: otherwise JupyterLab warns at each kernel that others could read along.
-LAB = $(PY) -m jupyterlab $(ROOT_FLAG) --KernelManager.transport_encryption=auto --LabApp.default_url=/lab/tree/lessons/00_start_here.ipynb $(LAB_FLAGS)
+LAB = $(PY) -m utils.course.lab $(ROOT_FLAG) --KernelManager.transport_encryption=auto --LabApp.default_url=/lab/tree/lessons/00_start_here.ipynb $(LAB_FLAGS)
 SUITE = -m pytest -n 2 --dist loadfile --nbval --doctest-modules utils tests lessons solutions
 LISTS = requirements.txt requirements-dev.txt
 
@@ -75,13 +78,14 @@ repository: environment-dev ## NAME=owner/name: point badges, README and setup c
 lock: ## pin requirements*.txt anew (with uv), for all supported Pythons and platforms
 	@sh utils/course/environment.sh lock
 
-clean: ## remove the environment, the prepared data and every cache
-	rm -rf .venv .cache data/prepared .ruff_cache .pytest_cache
+clean: ## remove the environment, the prepared data and the caches; JupyterLab's settings stay
+	@sh utils/course/environment.sh clean
+	rm -rf data/prepared .ruff_cache .pytest_cache
+	[ ! -d .cache ] || find .cache -mindepth 1 -maxdepth 1 ! -name jupyter -exec rm -rf {} +
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	find lessons solutions -name .ipynb_checkpoints -type d -prune -exec rm -rf {} +
 
 environment:
-	@sh utils/course/environment.sh lab $(PYTHON)
+	@sh utils/course/environment.sh lab "$(PYTHON)"
 
 environment-dev:
-	@sh utils/course/environment.sh dev $(PYTHON)
+	@sh utils/course/environment.sh dev "$(PYTHON)"

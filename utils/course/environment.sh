@@ -1,6 +1,7 @@
 # Makes .venv, or leaves it alone if it is what the lock files ask for.
 #   sh utils/course/environment.sh lab|dev [python]     sh utils/course/environment.sh lock
 #   sh utils/course/environment.sh backends    makes .cache/backends, with JAX in place of TensorFlow
+#   sh utils/course/environment.sh clean       removes the environment
 # Speaks one sentence and exits 1 where the course cannot run, before anything is installed.
 set -eu
 
@@ -12,6 +13,11 @@ stop() {
 supported() { # does this interpreter run, and is it 3.11, 3.12 or 3.13?
     "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }
+
+# Another Python's settings would mislead this one: unset PYTHONHOME, PYTHONPATH and the like.
+for name in $(env | sed -n 's/^\(PYTHON[A-Z][A-Z0-9]*\)=.*/\1/p'); do
+    unset "$name"
+done
 
 [ -f course.toml ] || stop "Run make in the folder of the course, where course.toml lies."
 
@@ -26,22 +32,42 @@ if [ "$goal" = lock ]; then
 fi
 
 if [ "$goal" = backends ]; then
-    stamp="$(pwd) $(cksum < requirements-backends.txt)"
+    stamp="$(pwd -P) $(cksum < requirements-backends.txt)"
     [ "$(cat .cache/backends/installed 2>/dev/null)" = "$stamp" ] && exit 0
     echo "Installing the packages of requirements-backends.txt (about 0.7 GB on disk)."
     .venv/bin/python -m venv --clear .cache/backends
-    .cache/backends/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-backends.txt 2>.cache/backends/pip.log ||
-        { grep -v 'is ignored' .cache/backends/pip.log >&2 || :; stop "Installing requirements-backends.txt failed: see the lines above, mend it and run make again."; }
+    .cache/backends/bin/python utils/course/packages.py install requirements-backends.txt
     echo "$stamp" > .cache/backends/installed
     exit 0
 fi
 
-stamp="$(pwd) $(cksum < requirements.lock)"
+# A link may lead to a larger disk: it stays, and what it leads to is only ever an environment.
+if [ -L .venv ]; then
+    [ -d .venv/ ] || stop ".venv is a link to $(readlink .venv), and there is no such folder: make it, or remove the link."
+    [ -f .venv/pyvenv.cfg ] || [ -z "$(ls -A .venv/)" ] ||
+        stop ".venv is a link to $(readlink .venv), and something else than an environment is there: empty that folder, or remove the link."
+fi
+
+if [ "$goal" = clean ]; then
+    if [ -L .venv ]; then
+        find .venv/ -mindepth 1 -delete
+    else
+        rm -rf .venv
+    fi
+    exit 0
+fi
+
+course=$(pwd -P)
+stamp="$course $(cksum < requirements.lock)"
 [ "$goal" = dev ] && stamp_dev="$(cksum < requirements-dev.lock)" || stamp_dev=
+[ "$goal" = dev ] && locks="requirements.lock requirements-dev.lock" || locks=requirements.lock
 if [ -x .venv/bin/python ] && [ "$(cat .venv/installed 2>/dev/null)" = "$stamp" ] &&
     { [ -z "$stamp_dev" ] || [ "$(cat .venv/installed-dev 2>/dev/null)" = "$stamp_dev" ]; } &&
-    { [ -z "${2-}" ] || [ "$(cat .venv/chosen 2>/dev/null)" = "$2" ]; } && .venv/bin/python -c ''; then
-    exit 0
+    { [ -z "${2-}" ] || [ "$(cat .venv/chosen 2>/dev/null)" = "$2" ]; }; then
+    # shellcheck disable=SC2086  # two files, two words
+    .venv/bin/python utils/course/packages.py check $locks 2>/dev/null && exit 0
+    # Something was removed, or has another version than the lock says: install it again.
+    rm -f .venv/installed .venv/installed-dev
 fi
 
 case "$(uname -s) $(uname -m)" in
@@ -73,34 +99,38 @@ esac
 
 # A folder that was moved, or was made with another Python, cannot be repaired: make it anew.
 version=$("$python" -c 'import sys; print(sys.version_info[:2])')
-if [ "$(cat .venv/made 2>/dev/null)" != "$(pwd) $version" ]; then
+if [ "$(cat .venv/made 2>/dev/null)" != "$course $version" ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     echo "Making .venv with $("$python" --version) ($python)."
-    rm -rf .venv
-    "$python" -m venv .venv
-    echo "$(pwd) $version" > .venv/made
+    [ -L .venv ] || rm -rf .venv
+    "$python" -m venv --clear .venv
+    echo "$course $version" > .venv/made
 fi
 [ -z "${2-}" ] || echo "$2" > .venv/chosen
 
-install() { # the lock lists every package, so pip has nothing to resolve
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$1" 2>.venv/pip.log ||
-        { grep -v 'is ignored' .venv/pip.log >&2 || :; stop "Installing $1 failed: see the lines above, mend it and run make again."; }
-}
 if [ "$(cat .venv/installed 2>/dev/null)" != "$stamp" ]; then
     echo "Installing the packages of requirements.lock (about 2.3 GB on disk, a minute or two)."
-    install requirements.lock
+    .venv/bin/python utils/course/packages.py install requirements.lock
     # JupyterLab opens as the course wants it: no dialogs about news and updates, and none of the
-    # menus and buttons that the packages of requirements-dev.lock would add.
+    # menus, buttons and server extensions that the packages of requirements-dev.lock would add.
     mkdir -p .venv/share/jupyter/lab/settings .venv/etc/jupyter/labconfig
     echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' \
         > .venv/share/jupyter/lab/settings/overrides.json
     echo '{"disabledExtensions": {"@jupyter/nbgrader": true, "@jupyter-notebook/lab-extension": true, "jupyterlab-jupytext": true}}' \
         > .venv/etc/jupyter/labconfig/page_config.json
-    echo '{"ServerApp": {"jpserver_extensions": {"nbgrader": false, "notebook": false, "jupytext": false}}}' \
-        > .venv/etc/jupyter/jupyter_server_config.json
+    cat > .venv/etc/jupyter/jupyter_server_config.json <<'END'
+{"ServerApp": {"jpserver_extensions": {
+    "jupyterlab_jupytext": false,
+    "nbgrader.server_extensions.assignment_list": false,
+    "nbgrader.server_extensions.course_list": false,
+    "nbgrader.server_extensions.formgrader": false,
+    "nbgrader.server_extensions.validate_assignment": false,
+    "notebook": false
+}}}
+END
     echo "$stamp" > .venv/installed
 fi
 if [ -n "$stamp_dev" ] && [ "$(cat .venv/installed-dev 2>/dev/null)" != "$stamp_dev" ]; then
     echo "Installing the packages of requirements-dev.lock (tests and notebook sources)."
-    install requirements-dev.lock
+    .venv/bin/python utils/course/packages.py install requirements-dev.lock
     echo "$stamp_dev" > .venv/installed-dev
 fi
