@@ -105,23 +105,29 @@ def _normal(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def settings_of_pip(listed: str) -> dict[str, str]:
+def settings_of_pip(listed: str, environment: dict) -> dict[str, str]:
     r"""Return the environment variables for the settings of pip that are heeded.
 
     Args:
-        listed: what `pip config list` prints.
+        listed: what `pip config list` prints about files.
+        environment: the user's environment variables, which count more.
 
-    >>> settings_of_pip("global.index-url='https://pypi.example.org'\nglobal.user='true'\n")
+    >>> settings_of_pip("global.index-url='https://pypi.example.org'\nglobal.user='true'\n", {})
     {'PIP_INDEX_URL': 'https://pypi.example.org'}
     """
     found = {}
-    for section in ("global", "install", ":env:"):  # the later one counts
+    for section in ("global.", "install."):  # the later one counts
         for line in listed.splitlines():
             name, _, value = line.partition("=")
-            if name.startswith(f"{section}.") and name.removeprefix(f"{section}.") in _HEEDED:
-                key = name.removeprefix(f"{section}.").upper().replace("-", "_")
-                found[f"PIP_{key}"] = ast.literal_eval(value)
-    return found
+            if name.startswith(section) and name.removeprefix(section) in _HEEDED:
+                found[_variable(name.removeprefix(section))] = ast.literal_eval(value)
+    return found | {
+        name: environment[name] for name in map(_variable, sorted(_HEEDED)) if name in environment
+    }
+
+
+def _variable(option):
+    return "PIP_" + option.upper().replace("-", "_")
 
 
 def install(path) -> str:
@@ -132,12 +138,17 @@ def install(path) -> str:
             requirements.
     """
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    listed = subprocess.run([*pip, "config", "list"], capture_output=True, text=True)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    # `pip config` has options of these names, too, and would list some of the files only.
+    every = clean | {"PIP_GLOBAL": "0", "PIP_USER": "0", "PIP_SITE": "0"}
+    if "PIP_CONFIG_FILE" in os.environ:
+        every["PIP_CONFIG_FILE"] = os.environ["PIP_CONFIG_FILE"]
+    listed = subprocess.run([*pip, "config", "list"], env=every, capture_output=True, text=True)
     if listed.returncode:
         _show(listed.stderr)
         return "pip cannot read its own settings: see the lines above."
-    environment = {name: value for name, value in os.environ.items() if name[:4] != "PIP_"}
-    environment |= {"PIP_CONFIG_FILE": os.devnull, **settings_of_pip(listed.stdout)}
+    environment = clean | settings_of_pip(listed.stdout, os.environ)
+    environment["PIP_CONFIG_FILE"] = os.devnull
     forget_broken([path])
     command = [*pip, "install", "--quiet", "-r", path]
     if path.endswith(".lock"):  # it lists every package, so pip has nothing to resolve
