@@ -25,7 +25,9 @@ case "$*" in
     *version_info*) echo "(3, 12)" ;;
     --version) echo "Python {version}" ;;
     *ensurepip*) exit {bare} ;;
-    *venv\\ --clear*) mkdir -p .venv/bin && cp "$0" .venv/bin/python && echo > .venv/pyvenv.cfg ;;
+    *venv\\ --clear*)
+        [ ! -L "$4" ] && mkdir -p .venv/bin && cp "$0" .venv/bin/python &&
+            echo > .venv/pyvenv.cfg ;;
     *packages.py\\ check*) [ -e .venv/whole ] ;;
     *packages.py\\ install*) [ {pip} = 0 ] && echo > .venv/whole ;;
 esac

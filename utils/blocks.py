@@ -54,6 +54,22 @@ def check_choice(name, value, accepted):
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, accepted))}")
 
 
+def check_data_format():
+    """Refuse Keras' setting "channels_first", under which its layers read (B, H, W, C) wrongly.
+
+    Raises:
+        ValueError: if that is what `keras.config.image_data_format()` says.
+
+    >>> check_data_format()
+    """
+    value = keras.config.image_data_format()
+    if value != "channels_last":
+        raise ValueError(
+            f"image_data_format={value!r}: expected 'channels_last', since images are "
+            "(B, H, W, C); change it in keras.json, or by keras.config.set_image_data_format"
+        )
+
+
 def check_image_shape(input_shape):
     """Refuse a shape that is not that of a batch of images with a known number of channels.
 
@@ -61,13 +77,14 @@ def check_image_shape(input_shape):
         input_shape: the shape, batch axis included; `(B, H, W, C)` is what passes.
 
     Raises:
-        ValueError: if there are not four axes, or if the last one is None.
+        ValueError: if there are not four axes, or if the last one is None; as `check_data_format`.
 
     >>> check_image_shape((None, 64))
     Traceback (most recent call last):
     ...
     ValueError: input_shape=(None, 64): expected four axes (B, H, W, C) and a known C
     """
+    check_data_format()
     if len(input_shape) != 4 or input_shape[-1] is None:
         raise ValueError(
             f"input_shape={tuple(input_shape)}: expected four axes (B, H, W, C) and a known C"
@@ -105,8 +122,26 @@ def make_divisible(channels, divisor=8, minimum=None):
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
+class ImageLayer(keras.layers.Layer):
+    """A layer for images `(B, H, W, C)`; the base of all layers of the course.
+
+    Args:
+        **kwargs: `name`, `dtype` and what else `keras.layers.Layer` takes.
+
+    Raises:
+        ValueError: as `check_data_format`; the Keras layers inside would keep that setting.
+
+    >>> tuple(ImageLayer()(keras.ops.ones((1, 5, 5, 3))).shape)
+    (1, 5, 5, 3)
+    """
+
+    def __init__(self, **kwargs):
+        check_data_format()
+        super().__init__(**kwargs)
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
-class ConvBlock(keras.layers.Layer):
+class ConvBlock(ImageLayer):
     """Convolution, batch norm and activation: `(B, H, W, C) → (B, ⌈H/s⌉, ⌈W/s⌉, F)`.
 
     The convolution has a bias only where no batch norm follows, since the norm's beta is one.
@@ -262,7 +297,7 @@ class ConvBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class SqueezeExcite(keras.layers.Layer):
+class SqueezeExcite(ImageLayer):
     """Weighs each channel by a gate that all channels decide: `(B, H, W, C) → (B, H, W, C)`.
 
     The mean of each channel passes a 1×1 convolution to `squeezed` channels, an activation, a 1×1
@@ -337,7 +372,7 @@ class SqueezeExcite(keras.layers.Layer):
         }
 
 
-class ExpandedBlock(keras.layers.Layer):
+class ExpandedBlock(ImageLayer):
     """Narrow, wide, narrow, and a shortcut between the narrow ends where their shapes agree.
 
     What the blocks of MobileNet V2, V3, V4 and of EfficientNet share: `(B, H, W, C) →
@@ -501,11 +536,12 @@ def classifier(x, classes, activation="softmax", dropout=0.0):
         A Keras tensor `(B, classes)`; the layers are named `avg_pool`, `dropout`, `predictions`.
 
     Raises:
-        ValueError: if `classes` is not a positive integer.
+        ValueError: if `classes` is not a positive integer; as `check_data_format`.
 
     >>> tuple(classifier(keras.Input((7, 7, 64)), classes=10).shape)
     (None, 10)
     """
+    check_data_format()
     check_positive(classes=classes)
     x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
     if dropout:

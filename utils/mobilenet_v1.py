@@ -7,7 +7,14 @@ it becomes its full-convolution twin, with `shallow=True` the shallow network of
 
 import keras
 
-from utils.blocks import PACKAGE, ConvBlock, check_image_shape, check_positive, classifier
+from utils.blocks import (
+    PACKAGE,
+    ConvBlock,
+    ImageLayer,
+    check_image_shape,
+    check_positive,
+    classifier,
+)
 
 # arXiv:1704.04861, Table 1, the rows between the first convolution and the average pooling. Each
 # block is two rows there: "Conv dw" and "Conv / s1" (1×1). The table prints stride 2 for the very
@@ -24,7 +31,7 @@ FIRST = 32  # channels of the first convolution
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class DepthwiseSeparableConv(keras.layers.Layer):
+class DepthwiseSeparableConv(ImageLayer):
     """A depthwise 3×3 and a pointwise convolution: `(B, H, W, C) → (B, ⌈H/s⌉, ⌈W/s⌉, F)`.
 
     The depthwise convolution filters each channel on its own, the pointwise one mixes the channels;

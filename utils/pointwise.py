@@ -8,7 +8,7 @@ bottlenecks before its expensive convolutions.
 import keras
 from keras import ops
 
-from utils.blocks import PACKAGE, ConvBlock, check_image_shape, check_positive
+from utils.blocks import PACKAGE, ConvBlock, ImageLayer, check_image_shape, check_positive
 
 # The CIFAR-10 network of the NiN authors; None stands for the number of classes.
 NIN_CIFAR = (
@@ -34,7 +34,7 @@ GOOGLENET = {
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class PointwiseConv2D(keras.layers.Layer):
+class PointwiseConv2D(ImageLayer):
     """1×1 convolution, one dense layer applied at every position: `(B, H, W, C) → (B, H, W, F)`.
 
     It has C·F + F parameters and costs H·W·C·F MACs. The kernel's shape is (C, F): that of a
@@ -95,7 +95,7 @@ class PointwiseConv2D(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MLPConv(keras.layers.Layer):
+class MLPConv(ImageLayer):
     """A k×k convolution and pointwise ones, ReLU after each: `(B, H, W, C) → (B, H, W, F)`.
 
     What slides over the image is so a small network instead of one linear filter. With filters
@@ -164,7 +164,7 @@ class MLPConv(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class InceptionModule(keras.layers.Layer):
+class InceptionModule(ImageLayer):
     """Four branches side by side, joined along the channels: `(B, H, W, C) → (B, H, W, F)`.
 
     The branches are 1×1; 1×1 then 3×3; 1×1 then 5×5; 3×3 max pooling then 1×1. Each convolution has

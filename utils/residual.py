@@ -11,6 +11,7 @@ from keras import ops
 from utils.blocks import (
     PACKAGE,
     ConvBlock,
+    ImageLayer,
     check_choice,
     check_image_shape,
     check_positive,
@@ -34,7 +35,7 @@ EPSILON = 1.001e-5
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class ZeroPadShortcut(keras.layers.Layer):
+class ZeroPadShortcut(ImageLayer):
     """Shortcut without parameters: `(B, H, W, C) → (B, ⌈H/s⌉, ⌈W/s⌉, F)`.
 
     It keeps every s-th pixel and appends F − C channels of zeros.
@@ -90,7 +91,7 @@ def _strided(size, strides):
     return None if size is None else -(-size // strides)
 
 
-class _ShortcutBlock(keras.layers.Layer):
+class _ShortcutBlock(ImageLayer):
     """What both blocks share: the shortcut, the addition, and the ReLU that follows it."""
 
     expansion = 1  # output channels for each of `filters`

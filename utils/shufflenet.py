@@ -10,7 +10,9 @@ from keras import ops
 from utils.blocks import (
     PACKAGE,
     ConvBlock,
+    ImageLayer,
     check_choice,
+    check_data_format,
     check_image_shape,
     check_positive,
     classifier,
@@ -52,13 +54,15 @@ def channel_shuffle(x, groups):
         A tensor of the same shape.
 
     Raises:
-        ValueError: if `groups` is not a positive integer that divides the channels.
+        ValueError: if `groups` is not a positive integer that divides the channels; as
+            `check_data_format`.
 
     Reference: arXiv:1707.01083, Figure 1 and section 3.1.
 
     >>> channel_shuffle(keras.ops.arange(12), groups=3).numpy().tolist()
     [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]
     """
+    check_data_format()
     _check_groups(groups, x.shape[-1])
     by_group = ops.reshape(x, (-1, groups, x.shape[-1] // groups))
     return ops.reshape(ops.swapaxes(by_group, 1, 2), ops.shape(x))
@@ -71,7 +75,7 @@ def _check_groups(groups, channels):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class ShuffleUnit(keras.layers.Layer):
+class ShuffleUnit(ImageLayer):
     """Grouped 1×1, shuffle, depthwise 3×3, grouped 1×1: `(B, H, W, C) → (B, ⌈H/s⌉, ⌈W/s⌉, F)`.
 
     At stride 1 the input is added to the result, so C = F. At stride 2 the result has only F − C

@@ -7,7 +7,14 @@ two convolutions, and has no dense layer.
 
 import keras
 
-from utils.blocks import PACKAGE, ConvBlock, check_choice, check_image_shape, check_positive
+from utils.blocks import (
+    PACKAGE,
+    ConvBlock,
+    ImageLayer,
+    check_choice,
+    check_image_shape,
+    check_positive,
+)
 
 # arXiv:1602.07360, Table 1, and version 1.1 of the authors, which pools earlier. A fire module has
 # as many 1×1 filters after the squeeze as 3×3 filters.
@@ -30,7 +37,7 @@ VERSIONS = {
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class FireModule(keras.layers.Layer):
+class FireModule(ImageLayer):
     """Squeeze with 1×1, expand with 1×1 and 3×3 side by side: `(B, H, W, C) → (B, H, W, F)`.
 
     Each of the three convolutions has a bias and a ReLU, and F = expand_1x1 + expand_3x3. The

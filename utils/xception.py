@@ -6,7 +6,7 @@ stack of separable convolutions with shortcuts around every two or three of them
 
 import keras
 
-from utils.blocks import PACKAGE, check_image_shape, check_positive, classifier
+from utils.blocks import PACKAGE, ImageLayer, check_image_shape, check_positive, classifier
 
 # arXiv:1610.02357, Figure 5. Each row is one block, all numbers are filters.
 BLOCKS = (
@@ -36,7 +36,7 @@ def _separable(filters, name, dtype=None):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class XceptionBlock(keras.layers.Layer):
+class XceptionBlock(ImageLayer):
     """Separable 3×3 convolutions and a shortcut: `(B, H, W, C) → (B, ⌈H/s⌉, ⌈W/s⌉, F)`.
 
     ReLU, separable convolution and batch norm for each entry of `filters`, then 3×3 max pooling if

@@ -101,8 +101,9 @@ esac
 version=$("$python" -c 'import sys; print(sys.version_info[:2])')
 if [ "$(cat .venv/made 2>/dev/null)" != "$course $version" ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     echo "Making .venv with $("$python" --version) ($python)."
-    [ -L .venv ] || rm -rf .venv
-    "$python" -m venv --clear .venv
+    folder=.venv # venv refuses a link
+    [ -L .venv ] && folder=$(cd -P .venv && pwd) || rm -rf .venv
+    "$python" -m venv --clear "$folder"
     echo "$course $version" > .venv/made
 fi
 [ -z "${2-}" ] || echo "$2" > .venv/chosen
