@@ -47,7 +47,8 @@ from utils.experiments import recipes
 
 # %%
 builder = tfds.builder("solar_cells")
-print(tables.wrap(builder.info.description))
+first_paragraph = builder.info.description.partition("\n\n")[0]
+print(tables.wrap(" ".join(first_paragraph.split())))
 print(f"{'split':12}{'cells':>7}{'defective':>11}")
 for split in ("train", "validation", "test"):
     defective = labels("solar_cells", split)

@@ -47,7 +47,7 @@ _STYLE = {
 # few figures made of photographs, which would be large, have fewer.
 _WIDTH = 90
 _DPI = (144, 120, 90)
-_LARGE = 210_000  # bytes
+_LARGE = 150_000  # bytes
 
 # Matplotlib reads most of these when a title or an axis is made, not when a figure is opened, so
 # the style is set for the whole session.
