@@ -231,16 +231,48 @@ def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(
     assert not path.exists() and not list(path.parent.iterdir())
 
 
-def test_a_checkpoint_of_another_run_or_of_none_is_refused(tmp_path, monkeypatch):
+def test_a_checkpoint_of_another_run_or_of_none_is_refused(tmp_path, monkeypatch, eager):
     images, targets = cells(8)
     path = tmp_path / "state.npz"
+    weights = np.linspace(0.5, 1.5, 8)
+    same = {"epochs": 1, "weights": weights, "checkpoint": path}
     monkeypatch.setattr(transfer.Path, "unlink", lambda self: None)
-    transfer.fine_tune(tiny(), images, targets, epochs=1, checkpoint=path)
-    with pytest.raises(ValueError, match="of another run; remove it"):
-        transfer.fine_tune(tiny(), images, targets, epochs=1, seed=1, checkpoint=path)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="of another run; remove it"):
-        transfer.fine_tune(tiny(), images, targets, epochs=1, checkpoint=path)
+    losses = transfer.fine_tune(tiny(), images, targets, **same)
+    kept = path.read_bytes()
+
+    def refused(network, *data, **changed):
+        with pytest.raises(ValueError, match=r"of another run .* remove it or choose another path"):
+            transfer.fine_tune(network, *data, **{**same, **changed})
+        assert path.read_bytes() == kept
+
+    refused(tiny(), images, targets, seed=1)
+    # One number of the data is enough.
+    changed = targets.copy()
+    changed[3] = changed[3, ::-1]
+    refused(tiny(), images, changed)
+    darker = images.copy()
+    darker[7, 0, 0] -= 1
+    refused(tiny(), darker, targets)
+    refused(tiny(), [darker], targets)
+    refused(tiny(), images, targets, weights=weights[::-1])
+    refused(tiny(), images, targets, weights=None)
+    other = tiny()
+    other.layers[-1].kernel.assign(other.layers[-1].kernel * 1.01)
+    refused(other, images, targets)
+    # The same data in another form, and weights but for their last digits, are the same run.
+    again = tiny()
+    again.layers[-1].kernel.assign(again.layers[-1].kernel * 1.00001)
+    assert transfer.fine_tune(again, [images], targets.tolist(), **same) == losses
+
+    # As an earlier version wrote it, and damaged.
+    with np.load(path) as file:
+        entries = {name: file[name] for name in file.files if not name.startswith("first")}
+    np.savez(path, **entries)
+    kept = path.read_bytes()
+    refused(tiny(), images, targets)
+    path.write_bytes(kept[:1000])
+    kept = path.read_bytes()
+    refused(tiny(), images, targets)
 
 
 def test_averaging_over_turns_is_the_mean_of_turned_images():

@@ -287,14 +287,16 @@ def fine_tune(
             that of `keras.utils.set_random_seed`.
         checkpoint: path of a file that keeps the state after each epoch. A run that was stopped
             goes on behind the last whole epoch and ends with the weights that it would have had;
-            the file is removed at the end.
+            the file is removed at the end. Call it again with the same settings, data and first
+            weights.
         verbose: 1 shows a progress bar for each epoch.
 
     Returns:
         The mean training loss of each epoch.
 
     Raises:
-        ValueError: nothing is trainable; the shapes do not fit; the checkpoint is of another run.
+        ValueError: nothing is trainable; the shapes do not fit; the checkpoint is of another run
+            or of an earlier version, and is left as it is.
 
     >>> from utils.efficientnet import EfficientNetLite0
     >>> network = attach_head(EfficientNetLite0((32, 32, 3), include_top=False), classes=2)
@@ -317,9 +319,11 @@ def fine_tune(
         jit_compile=False,
     )
     network.optimizer.build(network.trainable_variables)
-    settings = [epochs, learning_rate, weight_decay, warmup, batch_size, turn, mixup, seed]
-    settings += [list(np.shape(each)) for each in every]
-    losses = _restore(network, checkpoint, settings) if checkpoint else []
+    run, losses = {}, []
+    if checkpoint:
+        settings = [epochs, learning_rate, weight_decay, warmup, batch_size, turn, mixup, seed]
+        run = _run(network, settings, every, targets, weights)
+        losses = _restore(network, checkpoint, run)
 
     def reseed(epoch, logs):
         # What dropout draws depends on seed and epoch only, too.
@@ -350,7 +354,7 @@ def fine_tune(
         )
         losses.append(float(history.history["loss"][0]))
         if checkpoint:
-            _keep(network, checkpoint, settings, losses)
+            _keep(network, checkpoint, run, losses)
     if checkpoint:
         Path(checkpoint).unlink()
     return losses
@@ -562,18 +566,23 @@ def _variables(network):
     return [*network.weights, *network.optimizer.variables]
 
 
-def _keep(network, path, settings, losses):
+def _values(variables):
+    # Copies: the first weights must not change with the network's.
+    return [np.array(keras.ops.convert_to_numpy(each)) for each in variables]
+
+
+def _keep(network, path, run, losses):
     """Write the state of a training in one step: a killed run leaves the old file or the new."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}")
-    values = [keras.ops.convert_to_numpy(each) for each in _variables(network)]
+    values = _values(_variables(network))
     with scratch.open("wb") as file:
-        np.savez(file, *values, run=_run(settings), losses=losses)
+        np.savez(file, *values, losses=losses, **run)
     os.replace(scratch, path)
 
 
-def _restore(network, path, settings):
+def _restore(network, path, run):
     """Take up the state that `_keep` wrote; returns the losses of the finished epochs."""
     if not Path(path).exists():
         return []
@@ -582,18 +591,42 @@ def _restore(network, path, settings):
         # Opened here: numpy would leave a damaged file open.
         with open(path, "rb") as file, np.load(file) as kept:
             values = [kept[f"arr_{place}"] for place in range(len(variables))]
-            fits = kept["run"] == _run(settings)
+            fits = all(_alike(kept[name], value) for name, value in run.items())
             losses = kept["losses"].tolist()
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile):
         fits = False
     if not fits or any(a.shape != tuple(b.shape) for a, b in zip(values, variables, strict=True)):
         raise ValueError(
-            f"checkpoint={str(path)!r}: it is of another run; remove it or choose another path"
+            f"checkpoint={str(path)!r}: it is of another run (other settings, data or first "
+            "weights) or of an earlier version; remove it or choose another path"
         )
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
     return losses
 
 
-def _run(settings):
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+def _run(network, settings, every, targets, weights):
+    """Return what tells a training from another one: its settings, its data, its first weights."""
+    data = [np.asarray(targets, "float32")]
+    data += [] if weights is None else [np.asarray(weights, "float32")]
+    # A list may hold the same array many times.
+    data += [np.asarray(each) for each in {id(each): each for each in every}.values()]
+    about = [*settings, [list(np.shape(each)) for each in every], weights is None]
+    digest = hashlib.blake2b(json.dumps(about).encode())
+    for array in data:
+        digest.update(str((array.shape, array.dtype)).encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view("uint8"))
+    first = {f"first_{place}": weight for place, weight in enumerate(_values(network.weights))}
+    return {"run": np.array(digest.hexdigest()), **first}
+
+
+def _alike(kept, value):
+    """Compare a part of what `_run` returns.
+
+    Weights that a short training has made, as that of the head, differ in their last digits when it
+    is repeated.
+    """
+    if kept.dtype.kind != "f":
+        return np.array_equal(kept, value)
+    largest = np.max(np.abs(value), initial=0)
+    return kept.shape == value.shape and np.allclose(kept, value, rtol=0, atol=1e-3 * largest)
