@@ -5,11 +5,13 @@ import json
 from fractions import Fraction
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from utils.course.plain import dumps, loads, plain
+from utils.course import sandbox
+from utils.course.plain import TooLarge, dumps, loads, plain, size
 from utils.course.sandbox import Sandbox
 
 
@@ -62,6 +64,18 @@ class Text(str):
         (Point(1, 2), np.array([1, 2])),
         (Fraction(1, 4), 0.25),
         (1 + 2j, {"type": "complex"}),
+        (ONE * 1j, {"type": "ndarray of complex numbers"}),
+        # Numbers of fewer and of more bits than every machine has.
+        (np.longdouble(0.5), 0.5),
+        (np.ones(2, "longdouble"), np.ones(2)),
+        (np.float16(0.5), 0.5),
+        (np.ones(2, "float16"), np.ones(2, "float16")),
+        (tf.constant(ONE, "bfloat16"), ONE),
+        (keras.Variable(ONE, dtype="bfloat16"), ONE),
+        ([tf.constant(2, "bfloat16").numpy()], [2.0]),
+        (ONE.astype(ml_dtypes.float8_e4m3fn), ONE),
+        (ONE.astype(ml_dtypes.float8_e5m2), ONE),
+        (np.ones(2, ml_dtypes.int4), np.ones(2, "float32")),
         ({1, 2}, {"type": "set"}),
         (iter([1]), {"type": "list_iterator"}),
         (..., {"type": "ellipsis"}),
@@ -90,6 +104,25 @@ def test_a_copy_is_made():
     got = plain(array)
     array += 1
     assert np.array_equal(got, np.zeros(3))
+
+
+def test_what_is_too_large_is_not_copied(monkeypatch):
+    large = np.broadcast_to(np.float32(1), (2**10, 2**10, 2**10))
+    with pytest.raises(TooLarge, match="a result of 4096 MB, too large to compare"):
+        plain([large])
+    box = Sandbox()
+    assert box.call(lambda: large) == {"error": "a result of 4096 MB, too large to compare"}
+    # Calls of one answer count together, and texts and lists as arrays do.
+    monkeypatch.setattr(sandbox, "LARGEST", 2 * 2**20)
+    box = Sandbox()
+    assert "value" in box.call(lambda: ["x" * 2**20])
+    assert box.call(lambda: ("x" * 2**20,)) == {"error": "a result of 2 MB, too large to compare"}
+    assert size({"a": [1, (2.5, None)], "b": ONE}) == 8 + 1 + (8 + 8 + 8 + 8 + 8) + 1 + 24
+
+
+def test_a_forged_text_of_very_many_values_is_not_parsed():
+    with pytest.raises(ValueError):
+        loads("[" + "[]," * 600_000 + "[]]")
 
 
 @pytest.mark.parametrize(

@@ -81,15 +81,17 @@ def examine(exercise: Exercise, answer, inputs) -> dict[str, Any]:
 
     Returns:
         Plain data: `{"refused": sentence}` if the answer is no answer of the learner's own,
-        else `{"seen": the probe's data}`; `"printed"` holds what the learner's code printed.
+        else `{"seen": the probe's data}`; `"printed"` holds what the learner's code printed, and
+        `"untouched"` is True if the answer is still the stub.
     """
-    box = Sandbox(exercise.seconds)
+    box, stub = Sandbox(exercise.seconds), False
     try:
+        stub = untouched(answer, exercise.given)
         refusal = refuse(exercise, answer)
         if not refusal:
             # A copy, so that an answer that writes to its inputs does not change the right result.
             given = copy.deepcopy(inputs)
-            with _layers_called() as layers:
+            with _as_at_the_start(), _layers_called() as layers:
                 seen = exercise.probe(box, answer, given)
             refusal = _refuse_layers(exercise, layers)
     except KeyboardInterrupt:
@@ -98,7 +100,7 @@ def examine(exercise: Exercise, answer, inputs) -> dict[str, Any]:
         # A judge can only be as right as its probe: what escapes it is said, never raised.
         refusal = f"Your answer could not be run ({describe(error)})."
     if refusal:
-        return {"refused": refusal, "printed": box.printed}
+        return {"refused": refusal, "printed": box.printed, "untouched": stub}
     return {"seen": seen, "printed": box.printed}
 
 
@@ -269,6 +271,31 @@ def _reached(function):
     for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
         reached.append((getattr(value, "__name__", type(value).__name__), value))
     return reached
+
+
+@contextlib.contextmanager
+def _as_at_the_start():
+    """Let layers be made as in a fresh session, whatever number type the notebook has set.
+
+    A judge compares to four digits, and bfloat16 has fewer than three.
+    """
+    config = getattr(sys.modules.get("keras"), "config", None)
+    with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
+        if config is None:  # Keras was not imported, or its import failed half-way
+            yield
+            return
+        before = config.dtype_policy(), config.floatx(), config.image_data_format()
+        _configure(config, "float32", "float32", "channels_last")
+        try:
+            yield
+        finally:
+            _configure(config, *before)
+
+
+def _configure(config, policy, floatx, data_format):
+    config.set_floatx(floatx)
+    config.set_dtype_policy(policy)
+    config.set_image_data_format(data_format)
 
 
 @contextlib.contextmanager

@@ -12,16 +12,31 @@ import numbers
 
 import numpy as np
 
+# What a judge compares is small: an image, or the weights of a small network.
+LARGEST = 32 * 2**20
+_MANY = 1_000_000
+
+
+class TooLarge(ValueError):
+    """More data than a judge compares."""
+
+    def __init__(self, size: float):
+        super().__init__(f"a result of {size / 2**20:.0f} MB, too large to compare")
+
 
 def plain(value):
     """Turn an object into plain data; what has no plain form becomes `{"type": its name}`.
 
     Args:
         value: any object. Tensors and array-likes become NumPy arrays, NumPy scalars and fractions
-            become Python numbers.
+            become Python numbers. Floats that other machines do not have, such as bfloat16, become
+            the next wider ones; those that are wider than 64 bits become 64 bits wide.
 
     Returns:
         Plain data that compares and prints without the object's own code.
+
+    Raises:
+        TooLarge: an array takes more than `LARGEST` bytes.
 
     >>> plain((np.float32(2), None))
     (2.0, None)
@@ -40,6 +55,14 @@ def plain(value):
         array = np.asarray(value)
     except Exception:
         array = np.asarray(None)
+    if array.nbytes > LARGEST:
+        raise TooLarge(array.nbytes)
+    if array.dtype.isbuiltin == 2:  # bfloat16 and other small numbers of ml_dtypes
+        array = array.astype("float32")
+    elif array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype("float64")
+    if array.dtype.kind == "c" and array.ndim:
+        return {"type": f"{type(value).__name__} of complex numbers"}
     if array.dtype.kind not in "biuf":
         return _number(value)
     if array.ndim == 0 and not hasattr(value, "shape"):
@@ -52,6 +75,21 @@ def _number(value):
         return float(value) if isinstance(value, numbers.Real) else {"type": type(value).__name__}
     except Exception:
         return {"type": type(value).__name__}
+
+
+def size(data) -> int:
+    """Return about how many bytes plain data takes.
+
+    >>> size(np.zeros(10)), size([1, 2])
+    (80, 24)
+    """
+    if isinstance(data, np.ndarray):
+        return data.nbytes
+    if isinstance(data, str):
+        return len(data)
+    if isinstance(data, dict):
+        return 8 + sum(len(key) + size(value) for key, value in data.items())
+    return 8 + (sum(map(size, data)) if isinstance(data, list | tuple) else 0)
 
 
 def dumps(data) -> str:
@@ -69,6 +107,9 @@ def loads(text: str):
     Raises:
         ValueError: if the text is not what `dumps` writes.
     """
+    # A forged text of brackets and commas would take fifty times its size.
+    if sum(map(text.count, "[{,")) > _MANY:
+        raise ValueError("more values than a probe returns")
     try:
         return _decode(json.loads(text))
     except Exception as error:  # whatever a forged text leads NumPy or the parser into
@@ -100,7 +141,7 @@ def _decode(data):
     kind, body = next(iter(data.items()))
     if kind == "array":
         dtype = np.dtype(body[0])
-        if dtype.kind not in "biuf":
+        if dtype.kind not in "biuf" or dtype.itemsize > 8:
             raise ValueError(f"an array of {dtype} is not plain data")
         return np.frombuffer(base64.b64decode(body[2]), dtype).reshape(body[1]).copy()
     if kind == "tuple":

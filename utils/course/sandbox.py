@@ -12,7 +12,7 @@ import threading
 import warnings
 from typing import Any
 
-from utils.course.plain import plain
+from utils.course.plain import LARGEST, TooLarge, plain, size
 
 SECONDS = 10.0
 _PRINTED = 2000
@@ -59,11 +59,20 @@ class Sandbox:
         self.seconds = seconds
         self.exhausted = False
         self.printed = ""
+        self.returned = 0
 
     def call(self, function, *args, **kwargs) -> dict[str, Any]:
         """Call `function` and return `{"value": plain data}` or `{"error": one sentence}`."""
-        # What is returned may run code of its own when it is turned into plain data.
-        return self.run(lambda: plain(function(*args, **kwargs)))
+
+        def value():
+            # What is returned may run code of its own when it is turned into plain data.
+            data = plain(function(*args, **kwargs))
+            self.returned += size(data)
+            if self.returned > LARGEST:
+                raise TooLarge(self.returned)
+            return data
+
+        return self.run(value)
 
     def run(self, function, *args, **kwargs) -> dict[str, Any]:
         """Like `call`, but the value stays the object that `function` returned."""
@@ -88,6 +97,8 @@ class Sandbox:
             }
         except KeyboardInterrupt:
             raise
+        except TooLarge as error:
+            return {"error": str(error)}
         except BaseException as error:
             # A generator, which `_limited` is, must not end in a StopIteration of the learner's.
             ended = isinstance(error.__cause__, StopIteration)
