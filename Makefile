@@ -68,9 +68,13 @@ bench: environment-dev ## measure the speeds that the documentation speaks of
 	@$(PY) -m utils.data
 	@$(PY) -m utils.course.bench
 
+# As they were typed, and through the environment: names may have spaces, brackets and quotes.
+export FILES CSV
+override FILES := $(value FILES)
+override CSV := $(value CSV)
 grade: environment ## FILES="a.ipynb b.ipynb" [CSV=grades.csv]: points of learners' notebooks
 	@$(PY) -m utils.data
-	@$(PY) -m utils.course.grade $(FILES) $(if $(CSV),--csv $(CSV))
+	@$(PY) -m utils.course.grade $${CSV:+--csv "$$CSV"} -- "$$FILES"
 
 repository: environment-dev ## NAME=owner/name: point badges, README and setup cells at your fork
 	@$(PY) -m utils.course.repository "$(NAME)"
