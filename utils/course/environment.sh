@@ -58,7 +58,8 @@ if [ "$goal" = clean ]; then
 fi
 
 course=$(pwd -P)
-stamp="$course $(cksum < requirements.lock)"
+# What this script writes below counts as much as the packages do.
+stamp="$course $(cat requirements.lock utils/course/environment.sh | cksum)"
 [ "$goal" = dev ] && stamp_dev="$(cksum < requirements-dev.lock)" || stamp_dev=
 [ "$goal" = dev ] && locks="requirements.lock requirements-dev.lock" || locks=requirements.lock
 if [ -x .venv/bin/python ] && [ "$(cat .venv/installed 2>/dev/null)" = "$stamp" ] &&
