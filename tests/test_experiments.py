@@ -23,7 +23,8 @@ from utils.data import load
 from utils.experiments import cluster, degradation, solar
 from utils.experiments.__main__ import known, main
 from utils.experiments.runner import Experiment, ExperimentError, architecture, digest, syntax
-from utils.residual import ResidualBlock
+from utils.mobilenet_v3 import hard_swish
+from utils.residual import ResidualBlock, ZeroPadShortcut
 
 PROJECT = Path(__file__).resolve().parent.parent
 PATH = (PROJECT, *os.environ.get("PYTHONPATH", "").split(os.pathsep))
@@ -534,6 +535,80 @@ def changed(input_shape=(8, 8, 1), **options):
 def test_changed_model_makes_stale(options):
     assert digest(architecture(changed())) == digest(architecture(changed()))
     assert digest(architecture(changed(**options))) != digest(architecture(changed()))
+
+
+LAYERS = {
+    "conv": (keras.layers.Conv2D, {"filters": 4, "kernel_size": 3, "padding": "same"}),
+    "norm": (keras.layers.BatchNormalization, {}),
+    "dense": (keras.layers.Dense, {"units": 4}),
+    "relu": (keras.layers.ReLU, {}),
+    "dropout": (keras.layers.Dropout, {"rate": 0.1}),
+    "pool": (keras.layers.MaxPooling2D, {"pool_size": 2}),
+    "shortcut": (ZeroPadShortcut, {"filters": 8}),
+}
+
+
+def hash_of(kind, **options):
+    layer, before = LAYERS[kind]
+    network = keras.Sequential([keras.Input((8, 8, 4)), layer(**{**before, **options})])
+    return digest(architecture(network))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("conv", {"strides": 2}),
+        ("conv", {"padding": "valid"}),
+        ("conv", {"dilation_rate": 2}),
+        ("conv", {"groups": 2}),
+        ("conv", {"kernel_size": 5}),
+        ("conv", {"use_bias": False}),
+        ("conv", {"activation": "relu"}),
+        ("conv", {"activation": hard_swish}),
+        ("conv", {"kernel_initializer": "he_normal"}),
+        ("conv", {"kernel_initializer": keras.initializers.RandomNormal(stddev=0.1)}),
+        ("conv", {"kernel_regularizer": keras.regularizers.L2(0.1)}),
+        ("conv", {"kernel_regularizer": keras.regularizers.L2(0.2)}),
+        ("conv", {"kernel_constraint": keras.constraints.MaxNorm(3)}),
+        ("conv", {"dtype": "mixed_float16"}),
+        ("conv", {"trainable": False}),
+        ("norm", {"momentum": 0.9}),
+        ("norm", {"epsilon": 1e-5}),
+        ("norm", {"axis": 1}),
+        ("norm", {"scale": False}),
+        ("norm", {"gamma_initializer": "zeros"}),
+        ("dense", {"units": 5}),
+        ("dense", {"bias_initializer": "ones"}),
+        ("relu", {"max_value": 6}),
+        ("relu", {"negative_slope": 0.1}),
+        ("dropout", {"rate": 0.2}),
+        ("pool", {"pool_size": 3, "strides": 2, "padding": "same"}),
+        ("shortcut", {"filters": 9}),
+        ("shortcut", {"strides": 2}),
+    ],
+)
+def test_changed_layer_makes_stale(kind, options):
+    assert hash_of(kind) == hash_of(kind, name="other")
+    assert hash_of(kind, **options) != hash_of(kind)
+
+
+def test_what_another_keras_writes_down_does_not_make_stale(monkeypatch):
+    """Keras 3.15 did this to batch norm, dense layers and initializers."""
+    kinds = [keras.layers.BatchNormalization, keras.layers.Dense, keras.initializers.GlorotUniform]
+    hashes = hash_of("norm"), hash_of("dense"), digest(architecture(changed()))
+    for kind in kinds:
+
+        def get_config(self, real=kind.get_config):
+            return {**real(self), "novelty": False, "novelty_rate": 0.99}
+
+        monkeypatch.setattr(kind, "get_config", get_config)
+    assert "novelty" in keras.layers.Dense(4).get_config()
+    assert "novelty" in str(keras.layers.Conv2D(4, 3).get_config())
+    assert hashes == (hash_of("norm"), hash_of("dense"), digest(architecture(changed())))
+
+
+def test_fingerprint_of_a_model_is_the_same_under_every_keras():
+    assert digest(architecture(changed())) == "d26e2c115bca76f1"
 
 
 def test_changed_order_of_layers_makes_stale(monkeypatch):

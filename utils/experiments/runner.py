@@ -34,6 +34,25 @@ WORKERS = 2
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"
 )
+# What can be decided about a layer of Keras, and about its initializers, regularizers and
+# constraints: the arguments that Keras 3.12 knows, the oldest that the course runs with. Later
+# ones add arguments, at values that leave everything as it was.
+_ARGUMENTS = """
+    activation activity_regularizer antialias attention_axes axes axis bias_axes center
+    crop_to_aspect_ratio cropping data_format depth_multiplier dilation_rate dims distribution
+    dropout epsilon equation factor fill_mode fill_value filters gain groups height
+    height_factor interpolation invert keepdims kernel_size key_dim l1 l2 max_value maxval mean
+    min_value minval mode momentum moving_mean_initializer moving_variance_initializer n
+    negative_slope noise_shape normalize num_heads offset output_shape pad_to_aspect_ratio
+    padding pool_size power_iterations rate rms_scaling scale score_mode seed shared_axes size
+    stddev strides synchronized target_shape threshold trainable units use_bias use_scale value
+    value_dim value_range variance width width_factor
+"""
+DECISIONS = set(_ARGUMENTS.split()) | {
+    f"{weight}_{part}"
+    for weight in ("alpha", "beta", "bias", "depthwise", "gamma", "kernel", "pointwise")
+    for part in ("constraint", "initializer", "regularizer")
+}
 
 
 class ExperimentError(Exception):
@@ -209,14 +228,14 @@ def architecture(model) -> list:
         model: a built Keras model.
 
     Returns:
-        For each layer its class, the shape of its output, its configuration without its name, and
-        the shapes of its weights.
+        For each layer its class, the shape of its output, what was decided about it, and the shapes
+        of its weights. It is the same under every version of Keras that the course runs with.
 
     >>> import keras
     >>> dense = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])
-    >>> kind, output_shape, config, weights = architecture(dense)[0]
-    >>> kind, output_shape, config["units"], weights
-    ('Dense', (2,), 2, [(3, 2), (2,)])
+    >>> kind, output_shape, decided, weights = architecture(dense)[0]
+    >>> kind, output_shape, decided["units"], decided["kernel_initializer"], weights
+    ('Dense', (2,), 2, ['GlorotUniform', {'seed': None}], [(3, 2), (2,)])
     """
     from utils.cost import count
 
@@ -224,11 +243,43 @@ def architecture(model) -> list:
         (
             row.kind,
             row.output_shape,
-            {key: value for key, value in row.layer.get_config().items() if key != "name"},
+            _decided(row.layer),
             [tuple(weight.shape) for weight in row.layer.weights],
         )
         for row in count(model).layers
     ]
+
+
+def _decided(layer):
+    """Return what the course decides about a layer; the rest of its configuration is Keras'."""
+    names = DECISIONS.copy()
+    for kind in type(layer).__mro__:
+        if not _is_keras(kind.__module__) and "__init__" in vars(kind):
+            names |= set(inspect.signature(kind.__init__).parameters)
+    config = {key: value for key, value in layer.get_config().items() if key in names - {"name"}}
+    if hasattr(layer, "dtype_policy"):
+        config["dtype"] = layer.dtype_policy.name
+    return _plain(config)
+
+
+def _plain(value):
+    """Return a part of a configuration without what Keras writes down for its own use."""
+    if isinstance(value, dict) and "class_name" in value:
+        config = value["config"]
+        if not isinstance(config, dict):
+            return config  # a function, which is known by its name
+        if _is_keras(value.get("module")):
+            config = {key: item for key, item in config.items() if key in DECISIONS}
+        return [value["class_name"], _plain(config)]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _is_keras(module):
+    return (module or "").partition(".")[0] == "keras"
 
 
 def digest(data) -> str:
