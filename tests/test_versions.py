@@ -1,12 +1,16 @@
 """Environments with other versions than `.venv`, without a network: uv is played by a script."""
 
 import platform
+import re
 import subprocess
 import sys
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from utils.course import versions
+from utils.course.settings import ROOT
 
 # Writes down what it is asked for; `broken` is what a resolver says when nothing fits.
 UV = """#!/bin/sh
@@ -135,3 +139,33 @@ def test_names_of_packages_are_compared_as_registries_do(cache):
     (cache / "x").mkdir()
     (cache / "x" / "packages.txt").write_text("importlib-resources==6.0.0\nkeras-hub==1.0\n")
     assert versions.chosen("x", ["a.txt", "b.txt"]) == ["importlib-resources==6.0.0"]
+
+
+def requirements(name):
+    """The requirements of a list, and of those that it includes."""
+    for line in (ROOT / name).read_text().splitlines():
+        if line.startswith("-r "):
+            yield from requirements(line.removeprefix("-r "))
+        elif line and not line.startswith("#"):
+            yield Requirement(line)
+
+
+def test_each_locked_version_lies_in_its_range():
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        lock = name.replace(".txt", ".lock")
+        pinned = {}
+        for line in (ROOT / lock).read_text().splitlines():
+            if found := re.match(r"([\w.-]+)==([\w.+!]+)", line):
+                pinned.setdefault(canonicalize_name(found[1]), set()).add(found[2])
+        assert pinned
+        for requirement in requirements(name):
+            versions = pinned.get(canonicalize_name(requirement.name), set())
+            assert versions, f"{lock} lacks {requirement.name}"
+            assert all(map(requirement.specifier.contains, versions)), (lock, str(requirement))
+
+
+def test_each_range_has_two_ends():
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-backends.txt"):
+        for requirement in requirements(name):
+            signs = {part.operator for part in requirement.specifier}
+            assert signs in ({"=="}, {">=", "<"}), (name, str(requirement))
