@@ -79,14 +79,15 @@ print(f"B0: {macs_of():,} multiply-adds by hand, {b0.macs:,} counted")
 # %%
 factors = (1.0, 1.5, 2.0, 3.0)
 directions = {"depth": (1, plots.BLUE), "width": (2, plots.ORANGE), "resolution": (2, plots.GREEN)}
-print(f"{'factor':>6}" + "".join(f"{name + ' by law':>17}{'counted':>8}" for name in directions))
-ratios = {}
+ratios, lines = {}, []
 for factor in factors:
-    line = f"{factor:>6}"
+    line = [factor]
     for name, (power, _) in directions.items():
         ratios[name, factor] = macs_of(**{name: factor}) / macs_of()
-        line += f"{factor**power:>17.2f}{ratios[name, factor]:>8.2f}"
-    print(line)
+        line += [f"{factor**power:.2f}", f"{ratios[name, factor]:.2f}"]
+    lines.append(line)
+headers = itertools.chain(*((f"{name} by law", "counted") for name in directions))
+tables.Table(("factor", *headers), lines)
 
 # %%
 # Figure: multiply-adds over the scaling factor, by law and counted
