@@ -42,8 +42,8 @@ test-colab: environment-dev ## [LESSONS="01 05"]: run lessons as Colab does, wit
 
 test-backends: environment-dev ## run every layer on JAX, too, in an environment without TensorFlow
 	@sh utils/course/environment.sh backends
-	@$(PY) -m tests.backends write .cache/backends/cases
-	@KERAS_BACKEND=jax .cache/backends/bin/python -m tests.backends check .cache/backends/cases
+	@KERAS_HOME=.cache/keras KERAS_BACKEND=tensorflow $(PY) -m tests.backends write .cache/backends/cases
+	@KERAS_HOME=.cache/keras KERAS_BACKEND=jax .cache/backends/bin/python -m tests.backends check .cache/backends/cases
 
 notebooks: environment-dev ## rebuild the notebooks whose source changed
 	@$(PY) -m utils.data
