@@ -139,35 +139,33 @@ def state(site: Path) -> dict[str, tuple]:
     return found
 
 
-def _site(folder):
-    [site] = folder.glob("lib/python3*/site-packages")
-    return site
-
-
 def _lesson(path, base, settings, redirect):
     """Run a lesson and say how it went; return what was wrong."""
-    with tempfile.TemporaryDirectory(dir=base.parent) as scratch:
-        scratch = Path(scratch)
-        # Hard links: a copy in two seconds. pip replaces files and never writes into one.
-        shutil.copytree(base, scratch / "colab", symlinks=True, copy_function=os.link)
-        empty = scratch / "content"
-        empty.mkdir()
-        own = {k: v for k, v in os.environ.items() if not k.startswith(_OWN)}
-        homes = {name: str(scratch / "home") for name in ("IPYTHONDIR", "KERAS_HOME")}
-        homes["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # a warning of the debugger in the terminal
-        book, site = lone(path, settings), _site(scratch / "colab")
+    own = {key: value for key, value in os.environ.items() if not key.startswith(_OWN)}
+    # The notebook lies outside the course, or its setup cell would find it in a folder above.
+    with (
+        tempfile.TemporaryDirectory(dir=base.parent) as copy,
+        tempfile.TemporaryDirectory() as empty,
+        tempfile.TemporaryDirectory() as home,
+    ):
+        # Hard links: a copy in seconds. pip replaces files and never writes into one.
+        shutil.copytree(base, copy, symlinks=True, copy_function=os.link, dirs_exist_ok=True)
+        environment = own | redirect | dict.fromkeys(("IPYTHONDIR", "KERAS_HOME"), home)
+        environment["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else it warns in the terminal
+        book, [site] = lone(path, settings), Path(copy).glob("lib/python3*/site-packages")
         before, start = state(site), time.perf_counter()
         try:
-            seconds = run(book, scratch / "colab/bin/python", empty, own | homes | redirect)
+            seconds = run(book, Path(copy, "bin", "python"), Path(empty), environment)
         except (CellTimeoutError, DeadKernelError) as error:
             return [f"the kernel ended: {error}"]
-        total = time.perf_counter() - start
+        total, after = time.perf_counter() - start, state(site)
         wrong = faults(book)
-        after = state(site)
         wrong += [f"{name} was changed" for name in UNTOUCHED if after[name] != before[name]]
-    said = [out.get("text", "") for out in book.cells[1].outputs if out.output_type == "stream"]
-    said = "".join(said).strip().replace("\n", " ")
-    print(f"{path.stem}: {total:.0f} s, of which the setup cell {seconds[1]:.0f} s: {said}")
+        if not Path(empty, settings.name, "course.toml").exists():
+            wrong.append("the setup cell did not fetch the course")
+        said = [out.text for out in book.cells[1].outputs if out.output_type == "stream"]
+        said = "".join(said).strip().replace("\n", " ")
+        print(f"{path.stem}: {total:.0f} s, the setup cell {seconds[1]:.0f} s: {said}", flush=True)
     return wrong
 
 
