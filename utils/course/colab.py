@@ -98,7 +98,12 @@ def run(book, python: Path, folder: Path, environment: dict[str, str]) -> list[f
         manager = AsyncKernelManager(kernel_name="colab", kernel_spec_manager=specs)
         resources = {"metadata": {"path": str(folder)}}
         client = NotebookClient(
-            book, km=manager, timeout=_SECONDS, allow_errors=True, resources=resources
+            book,
+            km=manager,
+            timeout=_SECONDS,
+            allow_errors=True,
+            coalesce_streams=True,
+            resources=resources,
         )
         seconds = []
         with client.setup_kernel(env=environment, cleanup_kc=True):
