@@ -2,6 +2,7 @@ import collections
 import csv
 import doctest
 import http.server
+import io
 import itertools
 import os
 import re
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -481,6 +483,7 @@ def test_preprocess_refuses_what_it_would_spoil():
 PREPARE = """
 import sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from utils import _prepared, data
 _prepared.PREPARED = Path(sys.argv[1])
 data._tfds()
@@ -723,3 +726,22 @@ def test_plain_tfds_load_after_one_import_says_nothing_and_leaves_home_alone(tmp
 def test_examples_in_docstrings(module):
     failed, attempted = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
     assert failed == 0 and attempted >= 3
+
+
+@pytest.mark.parametrize("module, where", [("ipykernel.iostream", "out"), ("io", "err")])
+def test_bar_of_a_notebook_is_no_warning(monkeypatch, module, where):
+    streams = {
+        "out": io.StringIO(),
+        "err": type("Stream", (io.StringIO,), {"__module__": module})(),
+    }
+    monkeypatch.setattr(sys, "stdout", streams["out"])
+    monkeypatch.setattr(sys, "stderr", streams["err"])
+    monkeypatch.setattr(_prepared, "is_prepared", lambda *_: False)
+    builder = SimpleNamespace(download_and_prepare=lambda: print("bar", file=sys.stderr))
+    builders = SimpleNamespace(builder=lambda _: builder)
+    monkeypatch.setattr(utils.data, "_tfds", lambda: builders)
+    prepare("digits")
+    assert {name: stream.getvalue() for name, stream in streams.items()} == {
+        "out": "bar\n" if where == "out" else "",
+        "err": "bar\n" if where == "err" else "",
+    }

@@ -12,6 +12,7 @@ say how the splits were drawn.
     python -m utils.data      prepares both; if they are ready, it returns at once
 """
 
+import contextlib
 import difflib
 import http.client
 import math
@@ -216,7 +217,10 @@ def prepare(names=_prepared.EMBEDDED):
             raise ValueError(f"names: {name!r} is not embedded; expected {_EMBEDDED}.")
     for name in names:
         if not _prepared.is_prepared(name, _prepared.PREPARED):
-            _tfds().builder(name).download_and_prepare()
+            # A notebook marks what comes on stderr as a warning, and the bar is none.
+            in_notebook = type(sys.stderr).__module__ == "ipykernel.iostream"
+            with contextlib.redirect_stderr(sys.stdout if in_notebook else sys.stderr):
+                _tfds().builder(name).download_and_prepare()
 
 
 _EMBEDDED = " or ".join(repr(name) for name in _prepared.EMBEDDED)
