@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 
+from utils.course import sandbox
 from utils.course.sandbox import Sandbox, describe
 
 
@@ -237,3 +238,16 @@ def test_prints_of_several_calls_add_up_to_a_limit():
     for letter in "ab":
         box.run(print, 1500 * letter)
     assert box.printed == 1500 * "a" + "\n" + 499 * "b"
+
+
+def test_a_message_as_long_as_the_data_is_shortened_before_it_is_searched(monkeypatch):
+    searched = []
+
+    class Counts:
+        def sub(self, new, text):
+            searched.append(len(text))
+            return text
+
+    monkeypatch.setattr(sandbox, "_WRAPPING", Counts())
+    assert describe(ValueError("x" * 10**7)) == f"ValueError: {300 * 'x'} …"
+    assert searched == [20_000]

@@ -16,6 +16,8 @@ from utils.course.plain import LARGEST, TooLarge, plain, size
 
 SECONDS = 10.0
 _PRINTED = 2000
+# Of an exception's message, which may be as long as the data that it prints.
+_MESSAGE = 20_000
 # What Keras and TensorFlow put before, after and into the message of an exception.
 _WRAPPING = re.compile(
     r"\x1b\[[0-9;]*m"  # bold and colours of a terminal
@@ -116,7 +118,7 @@ def describe(error: BaseException) -> str:
     'ValueError: bad'
     """
     try:
-        message = str(error)
+        message = str(error)[:_MESSAGE]
     except Exception:  # the learner's own class of exception may be unfinished
         message = ""
     # If nothing but wrapping is left, the wrapping is all there is to say.
