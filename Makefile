@@ -7,10 +7,10 @@ export PYTHONUTF8 = 1
 ROOT_FLAG = $(shell [ "`id -u`" = 0 ] && echo --allow-root)
 # Encrypted: otherwise JupyterLab warns at each kernel that others could read along.
 LAB = $(PY) -m utils.course.lab $(ROOT_FLAG) --KernelManager.transport_encryption=auto --LabApp.default_url=/lab/tree/lessons/00_start_here.ipynb $(LAB_FLAGS)
-SUITE = -m pytest -n 2 --dist loadfile --nbval --doctest-modules utils tests lessons solutions
+SUITE = -m pytest --nbval -n auto
 LISTS = requirements.txt requirements-dev.txt
 
-.PHONY: help lab test answers test-oldest test-newest test-colab test-backends notebooks check update experiments headline bench grade repository lock clean environment environment-dev
+.PHONY: help lab test quick answers test-oldest test-newest test-colab test-backends notebooks check update experiments headline bench grade repository lock clean environment environment-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -20,21 +20,21 @@ lab: environment ## environment, data, and JupyterLab at the first lesson
 	@$(LAB)
 
 test: environment-dev ## environment, then every test and every notebook, in one summary
-	@$(PY) -m utils.data
 	@$(PY) $(SUITE)
 
+quick: environment-dev ## lint, stale notebooks, and the tests without Keras, kernels and other Pythons
+	@$(PY) -m utils.course.build --check
+	@$(PY) -m pytest --quick
+
 answers: environment-dev ## judge every answer in tests/answers with all ten seeds
-	@$(PY) -m utils.data
-	@$(PY) -m pytest -n 2 --every-seed tests/test_exercises.py
+	@$(PY) -m pytest -n auto --every-seed tests/test_exercises.py
 
 test-oldest: environment-dev ## the same with the lowest versions that requirements*.txt allow
 	@$(PY) -m utils.course.versions oldest --python 3.11 --lowest $(LISTS)
-	@.cache/oldest/bin/python -m utils.data
 	@.cache/oldest/bin/python $(SUITE)
 
 test-newest: environment-dev ## the same with the highest versions that there are today
 	@$(PY) -m utils.course.versions newest --python 3.13 $(LISTS)
-	@.cache/newest/bin/python -m utils.data
 	@.cache/newest/bin/python $(SUITE)
 
 test-colab: environment-dev ## [LESSONS="01 05"]: run lessons as Colab does, with its packages

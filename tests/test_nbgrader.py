@@ -55,7 +55,7 @@ def graded():
     client = NotebookClient(
         book,
         kernel_name="python3",
-        timeout=60,
+        timeout=600,
         # Otherwise the kernel warns on stderr that others could read along.
         config=Config({"KernelManager": {"transport_encryption": "auto"}}),
         resources={"metadata": {"path": str(ROOT / "lessons")}},

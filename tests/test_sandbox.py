@@ -79,9 +79,7 @@ LOOPS = [
 @pytest.mark.parametrize("loop", LOOPS)
 def test_endless_loop_is_stopped(loop):
     box = Sandbox(0.2)
-    start = time.perf_counter()
-    seen = box.run(loop)
-    assert time.perf_counter() - start < 5
+    seen = box.run(loop)  # returns, which the loop never would
     problem = "no answer after 0.2 s, so the call was stopped: is there a loop that never ends?"
     assert seen == {"error": problem}
     assert len(box.printed) <= 2000
@@ -101,10 +99,19 @@ def test_time_limit_leaves_no_trace():
     time.sleep(0.1)
 
 
-def test_quick_call_is_not_stopped():
-    box = Sandbox(0.2)
+def test_each_call_has_the_whole_time(monkeypatch):
+    limits = []
+
+    def setitimer(kind, seconds, *again):
+        limits.append(seconds)
+        return timer(kind, seconds, *again)
+
+    timer = signal.setitimer
+    monkeypatch.setattr(signal, "setitimer", setitimer)
+    box = Sandbox(60)
     for _ in range(3):
-        assert box.run(lambda: time.sleep(0.1)) == {"value": None}
+        assert box.run(lambda: time.sleep(0.01)) == {"value": None}
+    assert limits == 3 * [60, 0]
 
 
 def test_call_in_a_thread_works_without_a_limit():

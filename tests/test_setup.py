@@ -39,7 +39,7 @@ def run(folder, *sources):
     book = new_notebook(cells=[new_code_cell(source) for source in sources])
     NotebookClient(
         book,
-        timeout=120,
+        timeout=600,
         allow_errors=True,
         config=Config({"KernelManager": {"transport_encryption": "auto"}}),
         resources={"metadata": {"path": str(folder)}},
