@@ -409,7 +409,7 @@ def test_the_whole_notebook_has_a_time_limit(hand_in, monkeypatch):
     start = time.monotonic()
     cells = [*pairs({"conv_params": RIGHT["conv_params"]}), *loops]
     report = grader.grade(hand_in(*cells, *pairs({"conv_macs": RIGHT["conv_macs"]})), seconds=5)
-    assert time.monotonic() - start < 90  # the loops alone would take 100 s
+    assert time.monotonic() - start < 90
     assert_only(report, "conv_macs", "balanced_accuracy", "scale_layer")
     message = "The cell was not run: the cells above took all of the 10 s."
     assert summary(report)["conv_macs"] == (0, message)
