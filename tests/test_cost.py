@@ -299,6 +299,431 @@ def test_integer_inputs():
     assert count(image).peak_bytes == count(image, (8, 8, 3)).peak_bytes == 4 * 192
 
 
+# --- products, whoever asks for them ------------------------------------------------------------
+
+
+class Own(layers.Layer):
+    """Calls a function of itself and of its input."""
+
+    def __init__(self, function, sublayer=None, **kwargs):
+        super().__init__(**kwargs)
+        self.function, self.sublayer = function, sublayer
+
+    def build(self, input_shape):
+        if self.sublayer is not None:
+            self.sublayer.build(input_shape)
+
+    def call(self, x):
+        return self.function(x) if self.sublayer is None else self.function(x, self.sublayer)
+
+
+def turned(x):
+    return ops.swapaxes(x, -1, -2)
+
+
+# function, shape of its input, multiply-adds by hand, elements written by convolutions
+PRODUCTS = {
+    "matmul": (lambda x: ops.matmul(x, turned(x)), (5, 8), 5 * 8 * 5, 0),
+    "operator": (lambda x: x @ turned(x), (5, 8), 5 * 8 * 5, 0),
+    "einsum": (lambda x: ops.einsum("bij,bkj->bik", x, x), (5, 8), 5 * 8 * 5, 0),
+    "einsum of three": (
+        lambda x: ops.einsum("bij,bkj,bkl->bil", x, x, x),
+        (5, 8),
+        2 * 5 * 8 * 5,
+        0,
+    ),
+    "einsum with dots": (
+        lambda x: ops.einsum("b...j,jk->b...k", x, ops.ones((8, 3))),
+        (5, 2, 8),
+        5 * 2 * 8 * 3,
+        0,
+    ),
+    "einsum of one": (lambda x: ops.einsum("bij->bji", x), (5, 8), 0, 0),
+    "dot": (lambda x: ops.dot(x, ops.ones((8, 3))), (5, 8), 5 * 8 * 3, 0),
+    "tensordot": (
+        lambda x: ops.tensordot(x, ops.ones((8, 5, 3)), axes=[[1, 2], [1, 0]]),
+        (5, 8),
+        5 * 8 * 3,
+        0,
+    ),
+    "attention": (
+        lambda x: ops.dot_product_attention(*[ops.reshape(x, (1, 5, 2, 4))] * 3),
+        (5, 8),
+        2 * 5 * 5 * 8,
+        0,
+    ),
+    "conv": (lambda x: ops.conv(x, ops.ones((3, 3, 3, 5)), 2, "same"), (7, 9, 3), 135 * 20, 100),
+    # Neither side is a multiple of the dilation.
+    "dilated": (
+        lambda x: ops.conv(x, ops.ones((3, 3, 3, 5)), padding="same", dilation_rate=2),
+        (7, 9, 3),
+        135 * 63,
+        5 * 63,
+    ),
+    "dilated, one axis": (
+        lambda x: ops.conv(x, ops.ones((3, 3, 5)), padding="same", dilation_rate=2),
+        (9, 3),
+        45 * 9,
+        45,
+    ),
+    "grouped": (
+        lambda x: ops.conv(x, ops.ones((3, 3, 2, 6)), padding="same"),
+        (7, 9, 4),
+        108 * 63,
+        6 * 63,
+    ),
+    "depthwise": (
+        lambda x: ops.depthwise_conv(x, ops.ones((3, 3, 3, 2)), padding="same", dilation_rate=2),
+        (7, 9, 3),
+        54 * 63,
+        6 * 63,
+    ),
+    "separable": (
+        lambda x: ops.separable_conv(x, ops.ones((3, 3, 3, 2)), ops.ones((1, 1, 6, 4))),
+        (7, 9, 3),
+        (54 + 24) * 35,
+        (6 + 4) * 35,
+    ),
+    "transposed": (
+        lambda x: ops.conv_transpose(x, ops.ones((3, 3, 5, 3)), 2, "same"),
+        (7, 9, 3),
+        135 * 63,
+        5 * 14 * 18,
+    ),
+    "tensorflow's own": (
+        lambda x: tf.nn.conv2d(x, tf.ones((3, 3, 3, 5)), 1, "SAME"),
+        (7, 9, 3),
+        135 * 63,
+        5 * 63,
+    ),
+    "function": (tf.function(lambda x: x @ tf.ones((8, 3))), (8,), 24, 0),
+    "patches": (lambda x: ops.image.extract_patches(x, 3), (9, 9, 3), 0, 0),
+    "constants alone": (lambda x: x + ops.ones((4, 4)) @ ops.ones((4, 8)), (4, 8), 0, 0),
+    "element by element": (lambda x: ops.sum(x * ops.ones((8,)), axis=-1), (5, 8), 0, 0),
+    "scan": (
+        lambda x: ops.scan(lambda c, y: (c @ ops.ones((8, 8)), y), x[:, 0], ops.swapaxes(x, 0, 1))[
+            0
+        ],
+        (5, 8),
+        5 * 64,
+        0,
+    ),
+    "fori_loop": (
+        lambda x: ops.fori_loop(2, 9, lambda i, y: y @ ops.ones((8, 8)), x),
+        (8,),
+        7 * 64,
+        0,
+    ),
+    "while_loop": (
+        lambda x: ops.while_loop(
+            lambda i, y: i < 7, lambda i, y: (i + 3, y @ ops.ones((8, 8))), (0, x)
+        )[1],
+        (8,),
+        3 * 64,
+        0,
+    ),
+    "loop in a loop": (
+        lambda x: ops.fori_loop(
+            0, 3, lambda i, y: ops.fori_loop(0, 4, lambda j, z: z @ ops.ones((8, 8)), y), x
+        ),
+        (8,),
+        3 * 4 * 64,
+        0,
+    ),
+    # Keras calls the function once more, for the shape of its result.
+    "map": (lambda x: ops.map(lambda y: y @ ops.ones((8, 3)), x[0]), (5, 4, 8), 5 * 4 * 8 * 3, 0),
+    "vectorized_map": (
+        lambda x: ops.vectorized_map(lambda y: y @ ops.ones((8, 3)), x[0]),
+        (5, 4, 8),
+        5 * 4 * 8 * 3,
+        0,
+    ),
+    "branches alike": (
+        lambda x: ops.cond(
+            ops.sum(x) > 0, lambda: x @ ops.ones((8, 3)), lambda: x @ ops.zeros((8, 3))
+        ),
+        (8,),
+        24,
+        0,
+    ),
+    "branch that is known": (
+        lambda x: ops.switch(1, [lambda y: y[:, :3], lambda y: y @ ops.ones((8, 3))], x),
+        (8,),
+        24,
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_of_functions_equal_the_count_by_hand(name):
+    function, shape, macs, activations = PRODUCTS[name]
+    cost = count(Own(function), shape)
+    assert (cost.macs, cost.activations, cost.layers[0].macs) == (macs, activations, macs)
+
+
+def test_products_in_a_lambda_and_between_the_layers_of_a_functional_model():
+    both = functional(lambda x: layers.Lambda(lambda y: ops.matmul(y, turned(y)))(x) @ x, (5, 8))
+    cost = count(both)
+    assert [(row.kind, row.macs) for row in cost.layers] == [("Lambda", 200), ("Matmul", 200)]
+
+
+REFUSED = {
+    "turns": lambda x: ops.while_loop(
+        lambda y: ops.sum(y) < 6, lambda y: (y @ ops.ones((8, 8)),), (x,)
+    )[0],
+    "branches": lambda x: ops.cond(ops.sum(x) > 0, lambda: x @ ops.ones((8, 3)), lambda: x[:, :3]),
+    "unknown shape": lambda x: tf.py_function(lambda y: y, [x], tf.float32),
+    "PyFunc": lambda x: tf.ensure_shape(tf.numpy_function(lambda y: y, [x], tf.float32), (1, 8)),
+    "FFT": lambda x: ops.fft((x, x))[0],
+    "SparseTensorDenseMatMul": lambda x: tf.sparse.sparse_dense_matmul(
+        tf.sparse.from_dense(x), tf.ones((8, 3))
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_cannot_be_counted_is_refused_by_name(reason):
+    with pytest.raises(ValueError, match=rf'model="odd": .*odd.*{reason}.*\.$') as raised:
+        count(Own(REFUSED[reason], name="odd"), (8,))
+    assert "\n" not in str(raised.value)
+
+
+def test_elementwise_kernels_count_in_sight_and_are_refused_out_of_sight():
+    class Scaled(layers.Layer):
+        def build(self, input_shape):
+            self.kernel = self.add_weight(shape=(input_shape[-1],), name="kernel")
+            self.idle = self.add_weight(shape=(input_shape[-1],), name="idle_kernel")
+
+        def call(self, x):
+            return x * self.kernel
+
+    cost = count(Scaled(), (6, 7, 3))
+    assert (cost.kernels, cost.macs) == (6, 3 * 42)
+    for out_of_sight in (
+        layers.TimeDistributed(Scaled(name="scaled")),
+        Own(
+            lambda x, scaled: ops.fori_loop(0, 3, lambda i, y: scaled(y), x), Scaled(name="scaled")
+        ),
+    ):
+        with pytest.raises(ValueError, match=r"scaled. \(Scaled\) multiplies with its kernel"):
+            count(out_of_sight, (6, 7, 3))
+
+
+def test_another_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="Keras runs on jax: start again with KERAS_BACKEND"):
+        count(layers.Dense(2), (4,))
+
+
+# layers between two inputs of 5 and 7 steps and 16 channels, their multiply-adds by hand
+ATTENTION = {
+    "Attention": (lambda q, v: layers.Attention()([q, v]), 2 * 5 * 7 * 16),
+    # The scores are a sum, which its scale multiplies element by element.
+    "AdditiveAttention": (lambda q, v: layers.AdditiveAttention()([q, v]), 5 * 7 * 16),
+    "Dot": (lambda q, v: layers.Dot(axes=-1)([q, v]), 5 * 7 * 16),
+    "MultiHeadAttention": (
+        lambda q, v: layers.MultiHeadAttention(4, 8, value_dim=6)(q, v),
+        5 * 16 * 32 + 7 * 16 * 32 + 7 * 16 * 24 + 5 * 24 * 16 + 4 * 5 * 7 * (8 + 6),
+    ),
+    "with scores": (
+        lambda q, v: layers.MultiHeadAttention(4, 8)(q, v, return_attention_scores=True)[0],
+        2 * 5 * 16 * 32 + 2 * 7 * 16 * 32 + 2 * 4 * 5 * 7 * 8,
+    ),
+    "GroupQueryAttention": (
+        lambda q, v: layers.GroupQueryAttention(8, 4, 2)(q, v),
+        2 * 5 * 16 * 32 + 2 * 7 * 16 * 16 + 2 * 4 * 5 * 7 * 8,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_attention(name):
+    call, macs = ATTENTION[name]
+    assert count(functional(call, (5, 16), (7, 16))).macs == macs
+
+
+def test_attention_has_a_row_beside_its_parts():
+    x = keras.Input((300, 448))
+    cost = count(keras.Model(x, layers.MultiHeadAttention(4, 112, name="heads")(x, x)))
+    dense = 300 * 448 * 448
+    assert cost.macs == 4 * dense + 2 * 4 * 300 * 300 * 112 == 321_484_800
+    assert [(row.name, row.macs) for row in cost.layers] == [
+        ("heads", 2 * 4 * 300 * 300 * 112),
+        ("heads/query", dense),
+        ("heads/key", dense),
+        ("heads/value", dense),
+        ("heads/attention_output", dense),
+    ]
+
+
+# layer, input shape, multiply-adds by hand: an LSTM has four gates, a GRU three
+REPEATED = {
+    "LSTM": (lambda: layers.LSTM(3), (5, 2), 5 * 4 * 3 * (2 + 3)),
+    "GRU, unrolled": (lambda: layers.GRU(3, unroll=True), (5, 2), 5 * 3 * 3 * (2 + 3)),
+    "cells": (
+        lambda: layers.RNN([layers.LSTMCell(3), layers.SimpleRNNCell(4)]),
+        (5, 2),
+        5 * (4 * 3 * (2 + 3) + 4 * (3 + 4)),
+    ),
+    "masked": (
+        lambda: keras.Sequential([layers.Masking(), layers.LSTM(3)]),
+        (5, 2),
+        5 * 4 * 3 * (2 + 3),
+    ),
+    "Bidirectional": (
+        lambda: layers.Bidirectional(layers.LSTM(3)),
+        (5, 2),
+        2 * 5 * 4 * 3 * (2 + 3),
+    ),
+    "ConvLSTM2D": (
+        lambda: layers.ConvLSTM2D(3, 3, padding="same"),
+        (5, 4, 6, 2),
+        5 * 24 * 9 * 4 * 3 * (2 + 3),
+    ),
+    "TimeDistributed": (
+        lambda: layers.TimeDistributed(layers.Conv2D(3, 3)),
+        (5, 6, 6, 2),
+        5 * 16 * 54,
+    ),
+    "map of a layer": (
+        lambda: Own(lambda x, dense: ops.map(dense, ops.swapaxes(x, 0, 1)), layers.Dense(4)),
+        (5, 8),
+        5 * 8 * 4,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_what_repeats_counts_at_every_turn(name):
+    make, shape, macs = REPEATED[name]
+    layer = make()
+    layer.build((1, *shape))
+    cost = count(layer, shape)
+    assert cost.macs == sum(row.macs for row in cost.layers) == macs
+    assert cost.params == sum(row.params for row in cost.layers) == layer.count_params()
+
+
+def test_borrowed_and_tied_kernels_count_once():
+    class Tied(layers.Layer):
+        def __init__(self, tied):
+            super().__init__()
+            self.tied, self.dense = tied, layers.Dense(4, name="dense")
+
+        def build(self, input_shape):
+            self.dense.build(input_shape)
+            self.kernel = self.dense.kernel
+
+        def call(self, x):
+            return self.dense(x) @ turned(self.kernel) if self.tied else self.dense(x)
+
+    for tied in (False, True):
+        cost = count(Tied(tied), (3, 8))
+        assert (cost.kernels, cost.biases, cost.macs) == (32, 4, (1 + tied) * 3 * 32)
+        assert [(row.params, row.macs) for row in cost.layers] == [(0, tied * 96), (36, 96)]
+    spectral = layers.SpectralNormalization(layers.Conv2D(3, 3))
+    cost = count(spectral, (6, 6, 2))
+    assert (cost.kernels, cost.biases, cost.macs, cost.activations) == (54, 3, 54 * 16, 48)
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_quantised_layers_cost_as_many_multiply_adds_as_before(mode):
+    einsum = layers.EinsumDense("abc,cde->abde", (6, 3, 5), bias_axes="de")
+    model = keras.Sequential(
+        [keras.Input((6, 9)), einsum, layers.Flatten(), layers.Dense(7), layers.Dense(2)]
+    )
+    before = count(model)
+    model.quantize(mode)
+    after = count(model)
+    assert before.macs == 6 * 9 * 15 + 90 * 7 + 7 * 2
+    for fact in ("macs", "kernels", "biases", "norm", "params"):
+        assert getattr(after, fact) == getattr(before, fact), fact
+
+
+def transformer(x, heads, width, hidden):
+    """Attention and a dense network of one hidden layer, each after a norm and with a shortcut."""
+    y = layers.LayerNormalization()(x)
+    x = layers.Add()([x, layers.MultiHeadAttention(heads, width, dropout=0.1)(y, y)])
+    y = layers.Dense(hidden, activation="gelu")(layers.LayerNormalization()(x))
+    return layers.Add()([x, layers.Dense(x.shape[-1])(y)])
+
+
+def transformer_macs(tokens, width, heads, key, hidden):
+    return tokens * (4 * width * heads * key + 2 * width * hidden) + 2 * heads * key * tokens**2
+
+
+def test_vision_transformer():
+    """Patches of 6 pixels of a 72-pixel image, 64 channels, four heads (arXiv:2010.11929)."""
+
+    class Patches(layers.Layer):
+        def call(self, x):
+            patches = ops.image.extract_patches(x, size=6)
+            return ops.reshape(patches, (-1, 144, 6 * 6 * 3))
+
+    class Encoder(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.projection, self.position = layers.Dense(64), layers.Embedding(144, 64)
+
+        def call(self, x):
+            return self.projection(x) + self.position(ops.expand_dims(ops.arange(144), 0))
+
+    image = keras.Input((72, 72, 3))
+    x = Encoder()(Patches()(image))
+    for _ in range(2):
+        x = transformer(x, heads=4, width=64, hidden=128)
+    model = keras.Model(image, layers.Dense(100)(layers.Flatten()(x)))
+    by_hand = 144 * 108 * 64 + 2 * transformer_macs(144, 64, 4, 64, 128) + 144 * 64 * 100
+    assert count(model).macs == by_hand == 46_743_552
+
+
+def test_mobilevit():
+    """MobileViT-XXS at 256 pixels (arXiv:2110.02178, Table 4), attention over all positions."""
+    macs = []
+
+    def conv(x, filters, kernel=3, strides=1):
+        x = layers.Conv2D(filters, kernel, strides, padding="same", activation="swish")(x)
+        macs.append(kernel**2 * from_channels[-1] * filters * x.shape[1] * x.shape[2])
+        from_channels.append(filters)
+        return x
+
+    def inverted_residual(x, filters, strides=1):
+        shortcut, wide = x, 2 * x.shape[-1]
+        x = conv(x, wide, 1)
+        x = layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False)(x)
+        macs.append(9 * wide * x.shape[1] * x.shape[2])
+        x = conv(layers.BatchNormalization()(x), filters, 1)
+        return layers.Add()([shortcut, x]) if shortcut.shape == x.shape else x
+
+    def mobilevit(x, blocks, width):
+        channels, positions = x.shape[-1], x.shape[1] * x.shape[2]
+        local = x
+        x = conv(conv(x, width), width, 1)
+        x = shaped = layers.Reshape((4, positions // 4, width))(x)
+        for _ in range(blocks):
+            x = transformer(x, heads=2, width=width, hidden=2 * width)
+            macs.append(transformer_macs(positions, width, 2, width, 2 * width))
+        assert x.shape == shaped.shape
+        x = conv(layers.Reshape((*local.shape[1:3], width))(x), channels, 1)
+        x = layers.Concatenate()([local, x])
+        from_channels.append(2 * channels)
+        return conv(x, width)
+
+    from_channels = [3]
+    image = keras.Input((256, 256, 3))
+    x = inverted_residual(conv(image, 16, strides=2), 16)
+    x = inverted_residual(inverted_residual(inverted_residual(x, 24, 2), 24), 24)
+    x = mobilevit(inverted_residual(x, 48, 2), 2, 64)
+    x = mobilevit(inverted_residual(x, 64, 2), 4, 80)
+    x = mobilevit(inverted_residual(x, 80, 2), 3, 96)
+    x = layers.GlobalAveragePooling2D()(conv(x, 320, 1))
+    cost = count(keras.Model(image, layers.Dense(5)(x)))
+    assert cost.macs == sum(macs) + 320 * 5
+    attention = sum(row.macs for row in cost.layers if row.kind == "MultiHeadAttention")
+    assert attention == 4 * (2 * 1024**2 * 64 + 4 * 256**2 * 80 + 3 * 64**2 * 96)
+
+
 # --- memory: every number is the sum of the tensors that live at the fullest step -------------
 
 
@@ -734,8 +1159,6 @@ FIXED = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 1)], name="fi
             (4, 4, 3),
             r'model="net" cannot be called on input_shape=\(4, 4, 3\): TypeError: the .* error$',
         ),
-        (layers.LSTM(3, name="memory"), (5, 2), r'layer "memory" \(LSTM\) repeats its kernel'),
-        (layers.TimeDistributed(layers.Dense(3)), (5, 2), r"\(TimeDistributed\) repeats"),
     ],
 )
 def test_errors_name_the_argument(model, shape, message):

@@ -10,39 +10,38 @@ counts are exact: each equals the count by hand.
     SeparableConv2D            k · k · C + C · F      H · W
     Dense, F units             C · F                  axes before the last
 
-Everything else (bias, batch norm, activation, pooling, sum, padding) costs no MACs: this is the
-rule by which the papers of this course count, such as 569 million for MobileNetV1 at 224 pixels
-(arXiv:1704.04861, Table 4). The elements that convolutions write are the "activations" of
-arXiv:2003.13678, Section 3.1.
+    matrix product (N, K) · (K, M), also without a kernel, as in attention: N · K · M
+
+Everything else (bias, batch norm, activation, pooling, sum, padding, multiplication of two tensors
+element by element) costs no MACs: this is the rule by which the papers of this course count, such
+as 569 million for MobileNetV1 at 224 pixels (arXiv:1704.04861, Table 4). The elements that
+convolutions write are the "activations" of arXiv:2003.13678, Section 3.1.
+
+The MACs are not worked out from a layer's arguments: they are read off TensorFlow's graph of the
+pass, in which each product stands, whoever asked for it (`utils._products`). So a product in your
+own `call`, in a Lambda or under a wrapper counts as one in a layer of Keras does, and a quantised
+layer as its original.
 """
 
-import contextlib
-import copy
-import functools
 import math
 import numbers
-import random
 import threading
 from dataclasses import dataclass
 
 import keras
-import numpy as np
-from keras.src import backend
-from keras.src.backend.common import global_state
-from keras.src.layers.layer import CallContext
 
+from utils import _keras_private as private
+from utils._products import Products, Spans, Uncountable
 from utils.tables import Table
 
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
-_TRANSPOSED = (
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-)
 _DENSE = (keras.layers.Dense, keras.layers.EinsumDense)
 
 # These hand on the memory of their input under another shape.
 _VIEWS = (keras.layers.Flatten, keras.layers.Reshape)
+
+# What quantisation keeps beside a kernel.
+_SCALES = ("kernel_scale", "kernel_zero")
 
 # These can write each result where its input stood.
 _IN_PLACE = (
@@ -59,12 +58,6 @@ _IN_PLACE = (
     keras.layers.Rescaling,
 )
 
-# These call a layer many times out of sight, so that its MACs would come out too small.
-_LOOPS = (keras.layers.RNN, keras.layers.TimeDistributed)
-
-# What Keras knows about a call that is under way around `count`; a count starts without it.
-_SCOPES = ("name_scope_stack", "stateless_scope", "uninitialized_variables")
-
 _LOCK = threading.RLock()
 
 
@@ -78,7 +71,7 @@ class LayerCost:
         output_shape: Shape of the output without the batch axis (a list or dict of shapes if
             there are several outputs), `None` if the layer has weights but is never called.
         params: Trainable weights, counted at the first call; 0 at later calls of a shared layer.
-        macs: Multiply-adds of this call, batch 1.
+        macs: Multiply-adds of this call, batch 1, without those of the layers that it calls.
         layer: The Keras object.
     """
 
@@ -95,12 +88,12 @@ class Cost:
     """What one image costs a model; `print` shows it as a table, and so does a notebook.
 
     Attributes:
-        kernels: Elements of all weights whose name contains "kernel".
+        kernels: Elements of all weights whose name contains "kernel", quantised or not.
         biases: Elements of all weights whose name contains "bias".
         norm: Elements of all other trainable weights: gamma and beta of normalisation layers,
             and what else a layer learns under another name (the slopes of a PReLU, a `scale`).
         statistics: Elements of all weights that training does not learn by gradients, such as
-            the moving mean and variance of a batch norm.
+            the moving mean and variance of a batch norm, and the scales of quantised kernels.
         macs: Multiply-adds of one forward pass, batch 1.
         activations: Elements that convolutions write, batch 1.
         peak_bytes: Largest number of bytes that live at the same time, float32, batch 1; `count`
@@ -172,6 +165,14 @@ def count(model, input_shape=None):
     config leaves out have their defaults); if its config does not make a copy, the model itself
     is built, as its first call would do.
 
+    All products are counted that the outputs need: those of layers, of `keras.ops` and of
+    operators such as `x @ y`. A product in a loop (a recurrent layer, `keras.ops.scan`, …) counts
+    at every turn, that of a wrapper or a function in the row of the layer that calls it. What
+    cannot be counted raises a ValueError that names the layer: a product of an open shape, in a
+    loop whose number of turns or in a branch whose choice depends on numbers, and operations that
+    compute out of sight (`tf.py_function`, custom ones) or by other rules (FFT, linear solvers).
+    Patches that Keras cuts out with a kernel of zeros and ones cost nothing.
+
     Peak memory is the largest sum of elements that live at once, times 4 bytes; weights are not
     part of it. The rules:
 
@@ -184,15 +185,14 @@ def count(model, input_shape=None):
       subclasses, write in place if nobody reads their input later. All other layers, your own
       among them, need new memory.
     - Operations in your own `call` count where sublayers or the result need them, as a single
-      step out of place (on the TensorFlow backend); what goes on inside a layer that calls no
-      other layer is not seen.
+      step out of place; what goes on inside a layer that calls no other layer is not seen.
 
     Args:
         model: Any Keras model or layer, or a function without arguments that makes one. What the
             function makes gets weights without values, so that a large network is counted in a
-            fraction of the time that it takes to fill it. A weight takes part in multiplications
-            if its name contains "kernel"; in your own layers its MACs are its elements times the
-            positions of the output, all axes but the last.
+            fraction of the time that it takes to fill it. In your own layers, a weight whose name
+            contains "kernel" counts also where no product reads it, as in `x * kernel`: its
+            elements times the positions of the output, all axes but the last.
         input_shape: Shape of one input without the batch axis, such as `(224, 224, 3)`; for
             several inputs a list or dict of shapes. `None` if the model knows its input shape.
 
@@ -201,8 +201,9 @@ def count(model, input_shape=None):
 
     Raises:
         ValueError: If `model` is or makes no Keras model or layer, cannot be called on
-            `input_shape`, or contains a recurrent or TimeDistributed layer; if `input_shape` has a
-            wrong rank, an open axis, or is `None` and the model does not know it.
+            `input_shape`, or contains what cannot be counted; if `input_shape` has a wrong rank,
+            an open axis, or is `None` and the model does not know it; if Keras runs on another
+            backend than TensorFlow.
 
     Example:
         >>> import keras
@@ -232,9 +233,14 @@ def count(model, input_shape=None):
         activations: 128 elements written by convolutions
         peak memory: 0.6 KiB live at once (float32, batch 1)
     """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"count reads TensorFlow's graph, and Keras runs on {keras.backend.backend()}: start "
+            "again with KERAS_BACKEND=tensorflow."
+        )
     if callable(model) and not isinstance(model, keras.Layer | type):
         # In this scope weights have shapes only; leaving it does not fill them.
-        with _LOCK, _keras_kept(), keras.StatelessScope(initialize_variables=False):
+        with _LOCK, private.state_kept(), keras.StatelessScope(initialize_variables=False):
             made = model()
             if not isinstance(made, keras.Layer):
                 raise ValueError(f"model={model!r} made {made!r}: expected a Keras model.")
@@ -243,7 +249,7 @@ def count(model, input_shape=None):
         raise ValueError(
             f"model={model!r}: expected a Keras model or layer, or a function that makes one."
         )
-    with _LOCK, _keras_kept():
+    with _LOCK, private.state_kept():
         inputs = _symbols(model, input_shape)
         try:
             try:
@@ -252,7 +258,7 @@ def count(model, input_shape=None):
                 given, model = model, _copy(model)
                 # A copy needs no values.
                 with keras.StatelessScope(initialize_variables=model is given):
-                    _on_symbols(lambda x: model(x, training=False), inputs)
+                    private.on_symbols(lambda x: model(x, training=False), inputs)
                     trace = _Trace.of(model, inputs)
         except _NotCountable as error:
             raise ValueError(f'model="{model.name}": {error}') from None
@@ -265,24 +271,6 @@ def count(model, input_shape=None):
         return trace.cost(model)
 
 
-def _on_symbols(function, inputs):
-    """Run a function on symbols, and let go of what it read."""
-    graphs = []
-
-    def run(x):
-        graphs.extend(t.graph for t in _tensors(x)[:1] if hasattr(t, "graph"))
-        return function(x)
-
-    try:
-        return backend.compute_output_spec(run, inputs)
-    finally:
-        for graph in graphs:
-            # TensorFlow's graph refers to itself, and so would hold the model's weights for good.
-            from tensorflow.python.framework.func_graph import dismantle_func_graph
-
-            dismantle_func_graph(graph)
-
-
 class _NotBuilt(BaseException):
     """Ends a trace; no `except Exception` of a model's own code may keep it."""
 
@@ -292,11 +280,11 @@ class _NotCountable(ValueError):
 
 
 class _Call:
-    """A call under way: who, on what, and whether it calls others."""
+    """A call under way: who, on what, whether it calls others, whether it is part of a loop."""
 
     def __init__(self, layer, name, inputs):
         self.layer, self.name, self.inputs = layer, name, inputs
-        self.is_leaf = True
+        self.is_leaf, self.is_inside = True, False
         self.outputs = self.output_shape = None
 
 
@@ -317,7 +305,9 @@ class _Trace:
         self.calls, self.steps, self.open = [], [], []
         self.sizes = {}  # id of a tensor → elements, for every tensor that has been made
         self.flags = flags  # layers and whether they had been called before
-        self.scope = backend.get_stateless_scope()
+        self.scope = private.stateless_scope()
+        self.spans = Spans()
+        self.graph, _ = self.spans.open()
 
     @classmethod
     def of(cls, model, inputs):
@@ -326,55 +316,56 @@ class _Trace:
         def run(x):
             # A backend may run this more than once; the last trace is complete.
             trace = cls(flags)
+            symbols = []
             for variable in model.variables:
                 # A symbol is quicker than reading the value, let alone than making it.
-                trace.scope.add_update((variable, keras.ops.zeros(variable.shape, variable.dtype)))
+                symbol = keras.ops.zeros(variable.shape, variable.dtype)
+                trace.scope.add_update((variable, symbol))
+                symbols.append((id(variable), symbol))
             traces.append(trace)
             trace.inputs = [trace.make(t) for t in _tensors(x)]
-            with _observed(trace):
+            with private.calls_through(trace.observe, operations=True):
                 result = model(x, training=False)
             trace.outputs = [trace.read(t) for t in _tensors(result)]
-            return result
+            trace.find_products(model, _tensors(x), _tensors(result), symbols)
 
         try:
-            _on_symbols(run, inputs)
+            private.on_symbols(run, inputs)
         finally:
             for layer, called in reversed(flags):
-                layer._called = called
+                private.set_called(layer, called)
         return traces[-1]
 
-    def observe(self, layer, call_layer, args, kwargs):
+    def observe(self, call_layer, layer, args, kwargs):
         """Call a layer as Keras would, and write down what it read and made."""
         is_layer = isinstance(layer, keras.Layer)
         parent = self.open[-1] if self.open else None
         # Other threads, counts inside a call and the search for a sublayer's shape have their own
         # scope or none. Operations between the layers of a functional model are steps, too.
-        if backend.get_stateless_scope() is not self.scope or not (
+        if private.stateless_scope() is not self.scope or not (
             is_layer or (parent and isinstance(parent.layer, keras.Function))
         ):
             return call_layer(layer, *args, **kwargs)
         if is_layer:
             if not layer.built:
                 raise _NotBuilt
-            if isinstance(layer, _LOOPS):
-                raise _NotCountable(
-                    f'layer "{layer.name}" ({type(layer).__name__}) repeats its kernel over '
-                    "time steps, which is not counted."
-                )
-            self.flags.append((layer, layer._called))
+            self.flags.append((layer, private.called(layer)))
         if parent:
             parent.is_leaf = False
         path = [call.layer.name for call in self.open[1:]] + [layer.name]
         call = _Call(layer, "/".join(path), _tensors((args, kwargs)))
         self.calls.append(call)
         self.open.append(call)
+        begin = self.spans.open()
+        call.is_inside = begin[0] is not self.graph
         try:
             result = call_layer(layer, *args, **kwargs)
         finally:
             self.open.pop()
+            self.spans.close(begin, call)
         call.outputs = _tensors(result)
         call.output_shape = keras.tree.map_structure(
-            lambda t: tuple(t.shape)[1:] if keras.ops.is_tensor(t) else None, result
+            lambda t: _known_shape(t, call.name)[1:] if keras.ops.is_tensor(t) else None, result
         )
         if call.is_leaf:
             self.close(call)
@@ -393,11 +384,33 @@ class _Trace:
         new = tuple(self.make(t) for t in call.outputs if id(t) not in self.sizes)
         self.steps.append(_Step(call.layer, reads, new))
 
+    def find_products(self, model, inputs, outputs, symbols):
+        """Read the multiply-adds off the graph of the pass, while there is one."""
+        try:
+            products = Products(self.spans, inputs, symbols)
+            self.products = products.of(outputs)
+        except Uncountable as error:
+            name, kind = error.owner.name, type(error.owner.layer).__name__
+            raise _NotCountable(f'layer "{name}" ({kind}) {error.reason}.') from None
+        # Keras calls the layers of a loop once more, to learn the shapes of their results.
+        idle = products.made - products.needed
+        needed = {id(call.layer) for call in self.calls if id(call) not in idle}
+        self.trials = {id(c) for c in self.calls if id(c) in idle and id(c.layer) in needed}
+        read = frozenset().union(*(product.reads for product in self.products))
+        self.elementwise = {i for i, symbol in symbols if i not in read and symbol.consumers()}
+        self.elements = {i: math.prod(symbol.shape) for i, symbol in symbols}
+        for layer in private.layers_of(model):
+            if getattr(layer, "quantization_mode", None) == "int4" and hasattr(layer, "kernel"):
+                # Two elements of such a kernel are stored in a byte.
+                stored = {id(weight) for weight, _ in _weights(layer) if weight.name == "kernel"}
+                self.elements.update(dict.fromkeys(stored, math.prod(layer.kernel.shape)))
+
     def make(self, tensor):
-        if None in tuple(tensor.shape):
-            where = self.open[-1].name if self.open else "the model"
-            raise _NotCountable(f"{where} makes a tensor of open shape {tuple(tensor.shape)}.")
-        self.sizes[id(tensor)] = math.prod(tensor.shape)
+        where = self.open[-1].name if self.open else "the model"
+        shape = _known_shape(tensor, where)
+        if None in shape:
+            raise _NotCountable(f"{where} makes a tensor of open shape {shape}.")
+        self.sizes[id(tensor)] = math.prod(shape)
         return id(tensor)
 
     def read(self, tensor):
@@ -422,37 +435,48 @@ class _Trace:
         totals = dict.fromkeys(("kernels", "biases", "norm", "statistics"), 0)
         macs = activations = 0
         rows, counted, called = [], set(), set()
+        products = {}
+        for product in self.products:
+            products.setdefault(id(product.owner), []).append(product)
+        owners = _owners([*private.layers_of(model), *(call.layer for call in self.calls)])
 
         def own_params(layer):
             """Add the weights not counted before to the totals; return the trainable ones."""
             params = 0
             for weight, role in _weights(layer):
-                if id(weight) not in counted:
+                if owners[id(weight)] is layer and id(weight) not in counted:
                     counted.add(id(weight))
-                    size = math.prod(weight.shape)
+                    size = self.elements.get(id(weight), math.prod(weight.shape))
                     totals[role] += size
                     params += size * (role != "statistics")
             return params
 
         for call in self.calls:
-            layer = call.layer
+            layer, made = call.layer, products.get(id(call), ())
             called.add(id(layer))
-            weights = _weights(layer)
-            if not call.is_leaf and not weights:
+            if id(call) in self.trials or not (call.is_leaf or made or _weights(layer)):
                 continue
-            kernels = [weight for weight, role in weights if role == "kernels"]
-            call_macs = 0
-            if kernels:
-                call_macs = sum(math.prod(k.shape) for k in kernels) * _positions(call)
-                if len(call.outputs[0].shape) > 2 and not isinstance(layer, _DENSE):
-                    activations += math.prod(call.outputs[0].shape)
-                if isinstance(layer, _SEPARABLE):
-                    activations += _between(call)
+            own = {id(weight) for weight, role in _weights(layer) if role == "kernels"}
+            # A weight of your own layer that multiplies without a product, such as x * kernel.
+            alone = {key for key in own & self.elementwise if owners[key] is layer}
+            if alone and call.is_inside:
+                raise _NotCountable(_out_of_sight(call.name, layer))
+            call_macs = sum(product.macs for product in made)
+            call_macs += sum(self.elements[key] for key in alone) * _positions(call)
+            written = sum(product.written for product in made)
+            if not written and not isinstance(layer, _DENSE):
+                shape = call.outputs[0].shape if call.outputs else ()
+                uses_own = alone or any(own & product.reads for product in made)
+                written = math.prod(shape) if uses_own and len(shape) > 2 else 0
             macs += call_macs
+            activations += written
             kind, params = type(layer).__name__, own_params(layer)
             rows.append(LayerCost(call.name, kind, call.output_shape, params, call_macs, layer))
-        for layer in model._flatten_layers():
+        for layer in private.layers_of(model):
             if id(layer) not in called and _weights(layer):
+                for weight, role in _weights(layer):
+                    if role == "kernels" and id(weight) in self.elementwise:
+                        raise _NotCountable(_out_of_sight(layer.name, layer))
                 kind, params = type(layer).__name__, own_params(layer)
                 rows.append(LayerCost(layer.name, kind, None, params, 0, layer))
         return Cost(
@@ -514,36 +538,52 @@ def _tensors(structure):
     ]
 
 
+def _known_shape(tensor, where):
+    if getattr(tensor.shape, "rank", 0) is None:
+        raise _NotCountable(f"{where} makes a tensor of unknown shape.")
+    return tuple(tensor.shape)
+
+
 def _weights(layer):
-    """The weights that a layer owns itself, each with its role."""
+    """The weights that a layer has made or stored, each with its role."""
     if not isinstance(layer, keras.Layer):
         return []
     weights = []
-    # Freezing leaves a weight in the list of the trainable ones.
-    for learned, variables in (
-        (True, layer._trainable_variables),
-        (False, layer._non_trainable_variables),
-    ):
-        for variable in variables:
-            if "kernel" in variable.name:
-                role = "kernels"
-            elif "bias" in variable.name:
-                role = "biases"
-            else:
-                role = "norm" if learned else "statistics"
-            weights.append((variable, role))
+    for variable, learned in private.own_variables(layer):
+        if variable.overwrite_with_gradient or variable.name in _SCALES:
+            role = "statistics"
+        elif "kernel" in variable.name:
+            role = "kernels"
+        elif "bias" in variable.name:
+            role = "biases"
+        else:
+            role = "norm" if learned else "statistics"
+        weights.append((variable, role))
     return weights
+
+
+def _out_of_sight(name, layer):
+    return (
+        f'layer "{name}" ({type(layer).__name__}) multiplies with its kernel where its calls are '
+        "not seen, element by element in a loop, a function or a wrapper."
+    )
+
+
+def _owners(layers):
+    """For the id of each weight the layer it counts for: not a parent that has stored it, too."""
+    owners = {}
+    for layer in layers:
+        for weight, _ in _weights(layer):
+            owner = owners.setdefault(id(weight), layer)
+            if owner is not layer and layer in private.layers_of(owner):
+                owners[id(weight)] = layer
+    return owners
 
 
 def _positions(call):
     """How often a call applies each element of its kernel."""
-    layer = call.layer
-    shape = (call.inputs if isinstance(layer, _TRANSPOSED) else call.outputs)[0].shape
-    if isinstance(layer, keras.layers.EinsumDense):
-        operands, result = layer.equation.split("->")
-        labels = zip(operands.split(",")[1], layer.kernel.shape, strict=True)
-        return math.prod(shape) // math.prod(n for label, n in labels if label in result)
-    if getattr(layer, "data_format", None) == "channels_first":
+    shape = call.outputs[0].shape
+    if getattr(call.layer, "data_format", None) == "channels_first":
         return math.prod(shape) // shape[1]
     return math.prod(shape[:-1])
 
@@ -630,53 +670,3 @@ def _map_shapes(function, shapes):
     if is_list and shapes and all(isinstance(s, list | tuple | dict) for s in shapes):
         return [_map_shapes(function, shape) for shape in shapes]
     return function(shapes)
-
-
-@contextlib.contextmanager
-def _observed(trace):
-    """Let every call of a layer or operation pass through the trace, which picks its own."""
-
-    def patch(cls, is_wanted):
-        original = cls.__call__
-
-        @functools.wraps(original)
-        def observed(layer, *args, **kwargs):
-            if not is_wanted(layer):
-                return original(layer, *args, **kwargs)
-            return trace.observe(layer, original, args, kwargs)
-
-        cls.__call__ = observed
-        return cls, original
-
-    # A layer's call goes on to the operation's call, which must not count it again.
-    patched = [
-        patch(keras.Layer, lambda layer: True),
-        patch(keras.Operation, lambda operation: not isinstance(operation, keras.Layer)),
-    ]
-    try:
-        yield
-    finally:
-        for cls, original in patched:
-            cls.__call__ = original
-
-
-@contextlib.contextmanager
-def _keras_kept():
-    """Put back what calling and copying models moves: names, scopes, settings, random states."""
-    state = vars(global_state.GLOBAL_STATE_TRACKER)
-    kept = dict(state)
-    python_random, numpy_random = random.getstate(), np.random.get_state()  # noqa: NPY002
-    for name in _SCOPES:
-        state.pop(name, None)
-    state.update({k: copy.copy(v) for k, v in state.items() if isinstance(v, dict | list)})
-    # Inside a call of nobody, a layer does not take its call for a new one and drop its losses.
-    state["current_call_ctx"] = CallContext(entry_layer=None)
-    # Unfiltered, an error keeps its own type and message.
-    state["traceback_filtering"] = False
-    try:
-        yield
-    finally:
-        state.clear()
-        state.update(kept)
-        random.setstate(python_random)
-        np.random.set_state(numpy_random)  # noqa: NPY002

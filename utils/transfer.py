@@ -19,6 +19,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from utils._keras_private import layers_of
 from utils.blocks import check_positive, classifier
 
 
@@ -70,9 +71,7 @@ def freeze_batch_norm(network):
     (1, 1)
     """
     layers = [
-        layer
-        for layer in network._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
+        layer for layer in layers_of(network) if isinstance(layer, keras.layers.BatchNormalization)
     ]
     for layer in layers:
         layer.trainable = False
@@ -558,7 +557,7 @@ def _check_training(network, every, targets, epochs):
 
 def _generators(network):
     """Return the states of the random number generators of a network's layers."""
-    layers = [layer for layer in network._flatten_layers() if hasattr(layer, "seed_generator")]
+    layers = [layer for layer in layers_of(network) if hasattr(layer, "seed_generator")]
     return [layer.seed_generator.state for layer in layers]
 
 

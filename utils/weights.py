@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 
 from utils import mobilenet_v3
+from utils._keras_private import sublayers
 from utils.blocks import make_divisible
 from utils.efficientnet import VARIANTS, EfficientNet, scaled_rows
 from utils.mobilenet_v1 import MobileNetV1
@@ -441,7 +442,7 @@ def _with_weights(model):
     """Return the innermost layers that have weights, in order."""
     found = []
     # All at once they would come in another order: the layers of a block from its end.
-    for layer in model._flatten_layers(include_self=False, recursive=False):
+    for layer in sublayers(model):
         inner = _with_weights(layer)
         found += inner or [layer] * bool(layer.weights)
     return found

@@ -305,26 +305,21 @@ def _layers_called():
     if "keras" not in sys.modules:  # it takes seconds to import, and no layer can be there
         yield called
         return
-    import keras
+    from utils._keras_private import calls_through
 
-    original = keras.layers.Layer.__call__
-
-    def record(layer, *args, **kwargs):
+    def record(call_layer, layer, args, kwargs):
         if not inside:
             called.append(layer)
         if not _of_course(layer):
-            return original(layer, *args, **kwargs)
+            return call_layer(layer, *args, **kwargs)
         inside.append(layer)
         try:
-            return original(layer, *args, **kwargs)
+            return call_layer(layer, *args, **kwargs)
         finally:
             inside.pop()
 
-    keras.layers.Layer.__call__ = record
-    try:
+    with calls_through(record):
         yield called
-    finally:
-        keras.layers.Layer.__call__ = original
 
 
 def say(value) -> str:

@@ -69,22 +69,18 @@ def watch(call, describe=step) -> tuple:
     >>> [(step["kind"], step["inputs"].shape, step["outputs"].shape) for step in steps]
     [('dense', (1, 3), (1, 2))]
     """
-    import keras
+    from utils._keras_private import calls_through
 
     seen = []
-    original = keras.layers.Layer.__call__
 
-    def record(layer, *args, **kwargs):
-        outputs = original(layer, *args, **kwargs)
+    def record(call_layer, layer, args, kwargs):
+        outputs = call_layer(layer, *args, **kwargs)
         if args:
             seen.append(describe(layer, plain(args[0]), plain(outputs)))
         return outputs
 
-    keras.layers.Layer.__call__ = record
-    try:
+    with calls_through(record):
         value = call()
-    finally:
-        keras.layers.Layer.__call__ = original
     return value, [each for each in seen if each is not None]
 
 
@@ -193,7 +189,9 @@ def made_anew(layer, steps: list) -> bool:
     >>> made_anew(keras.Sequential(), [{"layer": 0}]), made_anew(keras.Sequential(), [{}])
     (True, False)
     """
-    owned = {id(each) for each in layer._flatten_layers()}
+    from utils._keras_private import layers_of
+
+    owned = {id(each) for each in layers_of(layer)}
     return any(each["layer"] not in owned for each in steps if "layer" in each)
 
 

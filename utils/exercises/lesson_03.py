@@ -148,6 +148,8 @@ def _probe_layer(box, answer, inputs):
 def _probe_layer_case(box, answer, x, filters, strides, seed):
     import keras
 
+    from utils._keras_private import layers_of
+
     made = box.run(answer, filters, strides=strides)
     if "error" in made:
         return made
@@ -158,11 +160,7 @@ def _probe_layer_case(box, answer, x, filters, strides, seed):
     randomised = box.run(randomise, layer, seed, gain=2)
     if "error" in randomised:
         return {"error": "an object that is no Keras layer: is your class one?"}
-    norms = [
-        each
-        for each in layer._flatten_layers()
-        if isinstance(each, keras.layers.BatchNormalization)
-    ]
+    norms = [each for each in layers_of(layer) if isinstance(each, keras.layers.BatchNormalization)]
     called, steps = watch(lambda: box.call(layer, x))
     return {
         **called,

@@ -225,10 +225,10 @@ def _backbone(case):
 def _norms(network):
     import keras
 
+    from utils._keras_private import layers_of
+
     return [
-        layer
-        for layer in network._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
+        layer for layer in layers_of(network) if isinstance(layer, keras.layers.BatchNormalization)
     ]
 
 
@@ -413,6 +413,8 @@ def _freeze_inputs(rng):
 def _look_at_frozen(answer, case):
     import keras
 
+    from utils._keras_private import layers_of
+
     inner = _backbone(case)
     tail = [
         keras.layers.Conv2D(4, 1, name="frozen_before"),
@@ -429,7 +431,7 @@ def _look_at_frozen(answer, case):
     inside = [layer for layer in _norms(network) if layer.name != "top"]
     others = [
         layer.trainable
-        for layer in network._flatten_layers(include_self=False)
+        for layer in layers_of(network)[1:]
         if layer.weights and layer.name != "frozen_before" and layer not in top + inside
     ]
     before = _statistics(network)
