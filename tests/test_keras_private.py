@@ -33,7 +33,8 @@ def test_a_call_passes_through_the_handler_and_keras_is_put_back():
     with pytest.raises(ZeroDivisionError), private.calls_through(handler, operations=True):
         model(tf.ones((1, 4)))
         1 / 0  # noqa: B018
-    assert seen == ["model", "dense", "add"], VERSIONS + "Operation.__call__"
+    assert seen[:-1] == ["model", "dense"], VERSIONS + "Operation.__call__"
+    assert seen[-1].startswith("add"), VERSIONS + "Operation.__call__"
     assert (layers.Layer.__call__, keras.Operation.__call__) == before
 
 
