@@ -8,6 +8,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import typing
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -69,16 +70,36 @@ def pytest_configure(config):
 class _Quick:
     """Ends a test, or the collection of a file, when it begins what takes long."""
 
+    reason = ""  # why the test that runs was ended; it may have caught what ended it
+    ended: typing.ClassVar = {}  # functions whose first parameters were ended, and why
+
     @staticmethod
     def find_spec(name, path=None, target=None):
         if name in SLOW:
-            pytest.skip(f"--quick: imports {name}", allow_module_level=True)
+            _Quick.end(f"--quick: imports {name}")
 
     @staticmethod
     def audit(event, arguments):
         # `Popen` wants a name or a list; a kernel is a Python, too.
         if event == "subprocess.Popen" and Path(os.fsdecode(arguments[0])).name[:6] == "python":
-            pytest.skip("--quick: starts another Python")
+            _Quick.end("--quick: starts another Python")
+
+    @staticmethod
+    def end(reason):
+        _Quick.reason = reason
+        pytest.skip(reason, allow_module_level=True)
+
+
+def pytest_runtest_setup(item):
+    """With `--quick`, leave out the other parameters of a test that took too long with one."""
+    _Quick.reason = ""
+    reason = _Quick.ended.get(_function(item))
+    if reason:
+        pytest.skip(reason)
+
+
+def _function(item):
+    return item.path, getattr(item, "originalname", item.name)
 
 
 @pytest.hookimpl(optionalhook=True, wrapper=True)
@@ -196,8 +217,11 @@ def pytest_make_collect_report(collector):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Leave out a test that needs a package of requirements-dev.txt which is not there."""
+    """Leave out a test that needs a package of requirements-dev.txt, or that `--quick` ended."""
     report = yield
+    if _Quick.reason and call.when != "teardown":
+        _Quick.ended[_function(item)] = _Quick.reason
+        report.outcome, report.longrepr = "skipped", (str(item.path), 0, _Quick.reason)
     return _leave_out(report, call.excinfo, item.path)
 
 
