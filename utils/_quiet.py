@@ -15,6 +15,7 @@ import ctypes
 import glob
 import importlib.abc
 import importlib.machinery
+import logging
 import os
 import sys
 import tempfile
@@ -82,5 +83,7 @@ def install():
     """Silence every later `import tensorflow`, and Keras' warning about its own default."""
     warnings.filterwarnings("ignore", message="`shuffle=True` was passed, but will be ignored")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # The first figure of a new environment would say that the font cache is being built.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     if not any(isinstance(finder, _QuietFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _QuietFinder())
