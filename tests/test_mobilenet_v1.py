@@ -25,7 +25,7 @@ from utils.data import labels
 from utils.experiments import separable
 from utils.mobilenet_v1 import DepthwiseSeparableConv, MobileNetV1
 from utils.published import agrees
-from utils.weights import from_keras_applications
+from utils.weights import copy_applications
 
 
 @functools.cache
@@ -175,43 +175,39 @@ def test_a_stride_of_two_in_the_last_block_would_not_give_the_published_sum():
 @pytest.mark.parametrize(("alpha", "size"), [(1.0, 64), (0.5, 96), (0.5, 95), (0.33, 63)])
 def test_same_logits_as_keras_applications(alpha, size):
     original = randomise(applications("MobileNet", size, alpha=alpha))
-    ours = from_keras_applications(original)
+    ours = MobileNetV1((size, size, 3), 10, alpha, classifier_activation=None)
+    copy_applications(original, ours)
     assert_same_function(ours, original, images(2, size, size, 3), wrong_epsilon=1e-2)
 
 
-def test_from_keras_applications_without_the_classifier():
+def test_same_features_as_keras_applications():
     original = randomise(applications("MobileNet", 64, include_top=False, alpha=0.25))
-    ours = from_keras_applications(original)
-    assert ours.output_shape == (None, 2, 2, 256)
+    ours = MobileNetV1((64, 64, 3), alpha=0.25, include_top=False)
+    copy_applications(original, ours)
     assert difference(ours, original, images(2, 64, 64, 3)) <= 1e-4
 
 
-def test_from_keras_applications_keeps_the_classifier():
-    options = {"classes": 7, "classifier_activation": "softmax", "dropout": 0.3}
-    ours = from_keras_applications(applications("MobileNet", 32, alpha=0.25, **options))
-    assert ours.layers[-1].get_config()["activation"] == "softmax"
-    assert ours.output_shape == (None, 7)
-    assert ours.get_layer("dropout").rate == 0.3
-
-
 @pytest.mark.parametrize(
-    "options", [{"depth_multiplier": 2}, {"include_top": False, "pooling": "avg"}]
+    ("options", "reason"),
+    [
+        ({"depth_multiplier": 2}, "they part at layer 'conv_dw_1'"),
+        ({"include_top": False, "pooling": "avg"}, "they part at the end"),
+    ],
 )
-def test_other_mobilenets_are_refused(options):
+def test_other_mobilenets_are_refused(options, reason):
     model = applications("MobileNet", 32, alpha=0.25, **options)
-    with pytest.raises(ValueError, match=r"expected a model of keras.applications .*MobileNet, "):
-        from_keras_applications(model)
+    ours = MobileNetV1((32, 32, 3), 10, 0.25)
+    with pytest.raises(ValueError, match=reason):
+        copy_applications(model, ours)
 
 
 def test_sizes_that_keras_applications_pads_otherwise_are_refused():
     original = applications("MobileNet", 72, alpha=0.25)
-    twin = MobileNetV1((72, 72, 3), alpha=0.25, include_top=False)
+    twin = MobileNetV1((72, 72, 3), 10, 0.25)
     assert original.get_layer("conv_pw_13").output.shape[1:3] == (2, 2)
-    assert twin.output_shape[1:3] == (3, 3)
-    with pytest.raises(
-        ValueError, match=re.escape("input_shape=(72, 72, 3): expected sides of 32·n")
-    ):
-        from_keras_applications(original)
+    assert twin.get_layer("stage5_block2").output.shape[1:3] == (3, 3)
+    with pytest.raises(ValueError, match=r"other values, .* for MobileNet sides of 32·n or"):
+        copy_applications(original, twin)
 
 
 @pytest.mark.parametrize(("size", "sides"), [(64, (32, 16, 8, 4, 2)), (65, (33, 17, 9, 5, 3))])

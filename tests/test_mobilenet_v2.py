@@ -23,7 +23,7 @@ from utils.blocks import ConvBlock
 from utils.cost import count
 from utils.exercises import lesson_04
 from utils.mobilenet_v2 import ExpansionResidual, InvertedResidual, MobileNetV2, peak_bytes, widths
-from utils.weights import copy_in_order, from_keras_applications
+from utils.weights import copy_applications, copy_in_order
 
 VARIANTS = [(linear, shortcut) for linear in (True, False) for shortcut in mobilenet_v2.SHORTCUTS]
 
@@ -215,28 +215,22 @@ def test_published_table(row):
 @pytest.mark.parametrize(("alpha", "size"), [(1.0, 64), (0.35, 65), (1.3, 33)])
 def test_same_logits_as_keras_applications(alpha, size):
     original = randomise(applications("MobileNetV2", size, alpha=alpha))
-    ours = from_keras_applications(original)
+    ours = MobileNetV2((size, size, 3), 10, alpha, classifier_activation=None)
+    copy_applications(original, ours)
     assert_same_function(ours, original, images(2, size, size, 3), wrong_epsilon=1e-2)
 
 
-def test_from_keras_applications_without_the_classifier():
+def test_same_features_as_keras_applications():
     original = randomise(applications("MobileNetV2", 64, include_top=False, alpha=0.5))
-    ours = from_keras_applications(original)
-    assert ours.output_shape == (None, 2, 2, 1280)
+    ours = MobileNetV2((64, 64, 3), alpha=0.5, include_top=False)
+    copy_applications(original, ours)
     assert difference(ours, original, images(2, 64, 64, 3)) <= 1e-4
+    before = ours.get_weights()
     pooled = applications("MobileNetV2", 64, include_top=False, alpha=0.5, pooling="avg")
-    with pytest.raises(ValueError, match=r"of keras.applications without pooling, .*MobileNetV2"):
-        from_keras_applications(pooled)
-
-
-def test_from_keras_applications_keeps_the_classifier():
-    original = applications(
-        "MobileNetV2", 32, alpha=1.4, classes=7, classifier_activation="softmax"
-    )
-    ours = from_keras_applications(original)
-    assert ours.layers[-1].get_config()["activation"] == "softmax"
-    assert ours.output_shape == (None, 7)
-    assert ours.get_layer("head").filters == 1792
+    with pytest.raises(ValueError, match=r"other values, of shape \(2, 2, 1280\) and \(1280,\)"):
+        copy_applications(pooled, ours)
+    for old, new in zip(before, ours.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 @pytest.mark.parametrize(("size", "sides"), [(64, (32, 16, 8, 4, 2)), (65, (33, 17, 9, 5, 3))])

@@ -30,7 +30,7 @@ from utils.mobilenet_v3 import (
     SqueezeExcite,
     hard_swish,
 )
-from utils.weights import from_keras_applications
+from utils.weights import copy_applications
 
 BUILDERS = {"Large": MobileNetV3Large, "Small": MobileNetV3Small}
 
@@ -249,43 +249,33 @@ def test_same_logits_as_keras_applications(kind, size, options):
     original = randomise(
         applications(f"MobileNetV3{kind}", size, include_preprocessing=False, **options)
     )
-    ours = from_keras_applications(original)
-    assert ours.name == f"mobilenet_v3_{kind.lower()}"
+    build = {"Small": MobileNetV3Small, "Large": MobileNetV3Large}[kind]
+    ours = build((size, size, 3), 10, classifier_activation=None, **options)
+    copy_applications(original, ours)
     assert count(ours).params == count(original).params
     assert_same_function(ours, original, 30 * images(4, size, size, 3), wrong_epsilon=0.1)
 
 
 def test_preprocessing_is_that_of_keras():
     original = randomise(applications("MobileNetV3Small", 64))
-    ours = from_keras_applications(original)
+    ours = MobileNetV3Small((64, 64, 3), 10, classifier_activation=None, include_preprocessing=True)
+    copy_applications(original, ours)
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 64, 64, 3)).astype("float32")
     assert difference(ours, original, pixels) <= 1e-4
     rescaled = ours.get_layer("rescaling")(pixels).numpy()
     np.testing.assert_allclose(rescaled, pixels / 127.5 - 1, atol=1e-5)
-    assert "rescaling" not in [layer.name for layer in MobileNetV3Small((64, 64, 3)).layers]
+    without = MobileNetV3Small((64, 64, 3), 10, classifier_activation=None)
+    assert "rescaling" not in [layer.name for layer in without.layers]
+    with pytest.raises(ValueError, match=r"returns other values, .* preprocessing"):
+        copy_applications(original, without)
 
 
-def test_conversion_without_the_top():
+def test_same_features_as_keras_applications():
     original = randomise(applications("MobileNetV3Large", 64, include_top=False, alpha=0.5))
-    ours = from_keras_applications(original)
+    ours = MobileNetV3Large((64, 64, 3), alpha=0.5, include_top=False, include_preprocessing=True)
+    copy_applications(original, ours)
     assert ours.output_shape == (None, 2, 2, 480)
     assert difference(ours, original, images(2, 64, 64, 3)) <= 1e-4
-
-
-def test_conversion_keeps_the_arguments():
-    original = applications(
-        "MobileNetV3Small", 32, classes=7, classifier_activation="softmax", dropout_rate=0.3
-    )
-    ours = from_keras_applications(original)
-    assert ours.get_layer("dropout").rate == 0.3
-    assert ours.get_layer("predictions").get_config()["activation"] == "softmax"
-    assert ours.output_shape == (None, 7)
-
-
-def test_conversion_refuses_pooling():
-    model = applications("MobileNetV3Small", 32, include_top=False, pooling="avg")
-    with pytest.raises(ValueError, match=r"expected .* one of .*MobileNetV3Small"):
-        from_keras_applications(model)
 
 
 @pytest.mark.parametrize(

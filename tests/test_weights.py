@@ -24,12 +24,18 @@ from utils.efficientnet import EfficientNet, EfficientNetB0, EfficientNetLite0
 from utils.imagenet import photographs, top_classes
 from utils.mobilenet_v2 import MobileNetV2
 from utils.residual import ResNet
-from utils.weights import copy_in_order, from_keras_applications, load_weights
+from utils.weights import copy_applications, copy_in_order, load_weights
 
 
 @pytest.fixture(scope="module")
 def resnet50():
     return randomise(applications("ResNet50", 64))
+
+
+def twin(depth=50, size=64, **options):
+    """The course's ResNet with the arguments of `applications`."""
+    options = {"classes": 10, "classifier_activation": None, **options}
+    return ResNet(depth, (size, size, 3), **options)
 
 
 @pytest.mark.parametrize("size", [64, 65])
@@ -38,25 +44,28 @@ def test_resnet50_returns_the_same_logits(resnet50, size):
     if size != 64:
         original = applications("ResNet50", size)
         original.set_weights(resnet50.get_weights())
-    assert_same_function(from_keras_applications(original), original, images(4, size, size, 3))
+    ours = twin(size=size)
+    copy_applications(original, ours)
+    assert_same_function(ours, original, images(4, size, size, 3))
 
 
 def test_resnet152_returns_the_same_logits():
-    original = randomise(applications("ResNet152", 32))
-    ours = from_keras_applications(original)
-    assert ours.name == "resnet152"
+    original, ours = randomise(applications("ResNet152", 32)), twin(152, 32)
+    copy_applications(original, ours)
     assert difference(ours, original, images(2, 32, 32, 3)) <= 1e-4
 
 
 def test_without_the_classifier(resnet50):
     features = keras.Model(resnet50.input, resnet50.get_layer("conv5_block3_out").output)
-    ours = from_keras_applications(features)
+    ours = twin(include_top=False)
+    copy_applications(features, ours)
     assert ours.output_shape == (None, 2, 2, 2048)
     assert difference(ours, features, images(2, 64, 64, 3)) <= 1e-4
 
 
 def test_biases_go_into_the_norm_and_weights_are_copied(resnet50):
-    ours = from_keras_applications(resnet50)
+    ours = twin()
+    copy_applications(resnet50, ours)
     assert count(ours).biases == 10
     assert count(resnet50).params - count(ours).params == 26_560
     conv, norm = resnet50.get_layer("conv1_conv"), resnet50.get_layer("conv1_bn")
@@ -67,31 +76,71 @@ def test_biases_go_into_the_norm_and_weights_are_copied(resnet50):
     np.testing.assert_allclose(copied.numpy(), mean, 1e-6)
 
 
-def test_classifier_keeps_its_activation():
-    original = applications("ResNet50", 32, classes=7, classifier_activation="softmax")
-    ours = from_keras_applications(original).layers[-1]
-    assert ours.get_config()["activation"] == "softmax"
-    assert ours.units == 7
+def small(end=None, start=None, **options):
+    """A fresh MobileNetV2 of `keras.applications` with something before or after it."""
+    inputs = keras.Input((64, 64, 3))
+    first = start(inputs) if start else inputs
+    model = keras.applications.MobileNetV2(
+        input_tensor=first, weights=None, alpha=0.35, include_top=False, **options
+    )
+    return keras.Model(inputs, end(model.output)) if end else model
+
+
+def with_head(features):
+    pooled = keras.layers.GlobalMaxPooling2D()(features)
+    return keras.layers.Dense(10, activation="softmax", name="predictions")(pooled)
+
+
+@pytest.mark.parametrize("activation", ["softmax", None])
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        lambda: small(start=keras.layers.Rescaling(1 / 255), end=keras.layers.Identity()),
+        lambda: small(end=with_head),
+        # Fresh weights give little that is as large.
+        lambda: randomise(small(end=keras.layers.ReLU(max_value=0.5))),
+        lambda: keras.applications.MobileNetV2((64, 64, 3), 0.35, weights=None, classes=9),
+    ],
+    ids=["rescaled", "other pooling", "other activation", "other classes"],
+)
+def test_other_functions_are_refused_also_where_weights_are_fresh(theirs, activation):
+    theirs = theirs()
+    include_top = theirs.layers[-1].name == "predictions"
+    options = {"classes": 10, "classifier_activation": activation} if include_top else {}
+    ours = MobileNetV2((64, 64, 3), alpha=0.35, include_top=include_top, **options)
+    before = ours.get_weights()
+    with pytest.raises(ValueError, match=r"returns other values|they part at layer '") as error:
+        copy_applications(theirs, ours)
+    assert "\n" not in str(error.value)
+    for old, new in zip(before, ours.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+class Subclassed(keras.Model):
+    def call(self, inputs):
+        return inputs
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("DenseNet121", {}),
-        ("ResNet50V2", {}),
-        ("ResNet50", {"include_top": False, "pooling": "avg"}),
-    ],
+    "model", ["resnet50", None, keras.Sequential(), Subclassed(), keras.layers.Dense(3)]
 )
-def test_other_models_are_refused(name, options):
-    model = applications(name, 32, **options)
-    message = f"model='{model.name}': expected a model of keras.applications without pooling, "
-    with pytest.raises(ValueError, match=message + r"one of .*ResNet50, ResNet101, ResNet152"):
-        from_keras_applications(model)
+def test_what_is_no_functional_model_is_refused(model):
+    ours = MobileNetV2((64, 64, 3), alpha=0.35, include_top=False)
+    with pytest.raises(ValueError, match="expected a functional model with one input"):
+        copy_applications(model, ours)
+    with pytest.raises(ValueError, match="expected a functional model with one input"):
+        copy_applications(ours, model)
 
 
-def test_what_is_no_model_is_refused():
-    with pytest.raises(ValueError, match="model='resnet50': expected a model of"):
-        from_keras_applications("resnet50")
+def test_a_model_in_a_sequential_is_moved_and_other_input_shapes_are_refused():
+    inner = randomise(small())
+    ours = MobileNetV2((64, 64, 3), alpha=0.35, include_top=False)
+    outer = keras.Sequential([keras.Input((64, 64, 3)), inner])
+    copy_applications(outer, ours)
+    assert difference(ours, outer, images(2, 64, 64, 3)) <= 1e-4
+    larger = MobileNetV2((96, 96, 3), alpha=0.35, include_top=False)
+    with pytest.raises(ValueError, match=r"does not take .* \(64, 64, 3\): build it with the same"):
+        copy_applications(inner, larger)
 
 
 def chain(*units):
@@ -110,7 +159,9 @@ def test_copy_in_order_reaches_nested_layers():
 def test_copy_in_order_refuses_other_layers(other):
     source = randomise(chain(4, 5))
     before = other.get_weights()
-    with pytest.raises(ValueError, match=r"expected the layers of .* they part at layer 'dense"):
+    with pytest.raises(
+        ValueError, match=r"expected the layers of .* they part at (layer 'dense|the end)"
+    ):
         copy_in_order(source, other)
     for old, new in zip(before, other.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -23,6 +23,7 @@ from utils.blocks import (
 )
 from utils.mobilenet_v1 import FIRST, MOBILENET_V1, DepthwiseSeparableConv
 from utils.residual import EPSILON, RESNET, BottleneckBlock, ResidualBlock
+from utils.weights import load_weights
 
 # arXiv:1905.11946, Table 1, stages 2 to 8: the rows between the first convolution and the last one.
 EFFICIENTNET_B0 = (
@@ -377,9 +378,6 @@ def _variant(variant, input_shape, classes, weights, include_top, options):
         },
     )
     if weights is not None:
-        # Imported here, since that module converts the models of this one.
-        from utils.weights import load_weights
-
         load_weights(model, weights, f"EfficientNet{variant}")
     return model
 
