@@ -70,6 +70,7 @@ def pytest_configure(config):
 class _Quick:
     """Ends a test, or the collection of a file, when it begins what takes long."""
 
+    running = False  # a test; pytest itself may start another Python
     reason = ""  # why the test that runs was ended; it may have caught what ended it
     ended: typing.ClassVar = {}  # functions whose first parameters were ended, and why
 
@@ -81,7 +82,9 @@ class _Quick:
     @staticmethod
     def audit(event, arguments):
         # `Popen` wants a name or a list; a kernel is a Python, too.
-        if event == "subprocess.Popen" and Path(os.fsdecode(arguments[0])).name[:6] == "python":
+        if not _Quick.running or event != "subprocess.Popen":
+            return
+        if Path(os.fsdecode(arguments[0])).name.startswith("python"):
             _Quick.end("--quick: starts another Python")
 
     @staticmethod
@@ -92,10 +95,15 @@ class _Quick:
 
 def pytest_runtest_setup(item):
     """With `--quick`, leave out the other parameters of a test that took too long with one."""
-    _Quick.reason = ""
+    _Quick.reason, _Quick.running = "", True
     reason = _Quick.ended.get(_function(item))
     if reason:
         pytest.skip(reason)
+
+
+def pytest_runtest_teardown():
+    """From here on nothing is ended."""
+    _Quick.running = False
 
 
 def _function(item):

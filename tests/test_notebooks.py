@@ -100,8 +100,10 @@ def test_folded_cells_say_what_they_draw(lesson):
     for book in books(lesson):
         folded = [cell for cell in code(book) if cell.metadata.get("jupyter", {})]
         drawn = [cell for cell in code(book) if "plots.show(" in cell.source]
-        assert [cell.id for cell in folded] == [cell.id for cell in drawn]
-        for cell in folded:
+        setup = book.cells[1]
+        assert [cell.id for cell in folded] == [cell.id for cell in [setup, *drawn]]
+        assert setup.source.startswith("# Setup: ")
+        for cell in drawn:
             name = re.match(r"# Figure: (.*\w.*)\n", cell.source)
             assert name, cell.source.splitlines()[0]
             assert len(name[0]) <= WIDTH + 1
