@@ -268,3 +268,31 @@ def pytest_terminal_summary(terminalreporter):
     if without:
         names = ", ".join(sorted(without))
         terminalreporter.write_line(f"left out, because {LEFT_OUT}: {names}")
+
+
+# How examples train -----------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def short_examples(request):
+    """Let docstring examples that train do it without a compiled step."""
+    item = request.node
+    trains = any(name in item.name for name in (".experiments.", ".transfer."))
+    if isinstance(item, pytest.DoctestItem) and trains:
+        request.getfixturevalue("eager")
+
+
+@pytest.fixture
+def eager():
+    """Train without a compiled step.
+
+    For a training of a few steps: to trace the step takes four times as long as to run it. What is
+    trained for longer, in tests and lessons, is compiled.
+    """
+    import tensorflow as tf
+
+    # TensorFlow says that tf.data goes on compiling, which is fine.
+    warnings.filterwarnings("ignore", message="Even though the `tf.config")
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

@@ -267,7 +267,7 @@ def test_preprocessing_is_that_of_keras():
     without = MobileNetV3Small((64, 64, 3), 10, classifier_activation=None)
     assert "rescaling" not in [layer.name for layer in without.layers]
     with pytest.raises(ValueError, match=r"returns other values, .* preprocessing"):
-        copy_applications(original, without)
+        copy_applications(applications("MobileNetV3Small", 64), without)
 
 
 def test_same_features_as_keras_applications():

@@ -157,7 +157,7 @@ def test_workflow_moves_a_copy_once(owner, course, tmp_path):
         (programs / name).write_text(f'#!/bin/sh\necho "{name} $*"\n')
         (programs / name).chmod(0o755)
     move = workflow("repository.yml")
-    assert move["permissions"] == {"contents": "write"}
+    assert move["jobs"]["repository"]["permissions"] == {"contents": "write"}
     done = subprocess.run(
         ["bash", "-e", "-c", move["jobs"]["repository"]["steps"][-1]["run"]],
         cwd=course,
