@@ -33,7 +33,7 @@ SLOW = {"distributed", "keras", "sklearn", "tensorflow"}
 LEFT_OUT = "requirements-dev.txt is not installed"
 PATIENCE = 60  # seconds
 GIGABYTES = 4  # that a worker may need: its own tests or, in a kernel, the largest lesson
-COST = "The whole suite takes about 20 processor minutes: 10 minutes on two idle cores."
+COST = "The whole suite takes 20 to 70 processor minutes: 10 to 35 minutes on two idle cores."
 
 
 def pytest_addoption(parser):
