@@ -47,6 +47,7 @@ from utils.experiments import recipes
 
 # %%
 builder = tfds.builder("solar_cells")
+builder.download_and_prepare()  # does nothing where the files are there
 first_paragraph = builder.info.description.partition("\n\n")[0]
 print(tables.wrap(" ".join(first_paragraph.split())))
 print(f"{'split':12}{'cells':>7}{'defective':>11}")
