@@ -32,7 +32,7 @@ from keras import ops
 import data  # noqa: F401, tells TFDS of the course's own data sets
 from utils import experiments, imagenet, plots, tables, transfer
 from utils.cost import count
-from utils.data import labels, load, preprocess
+from utils.data import labels, load, prepare, preprocess
 from utils.efficientnet import EfficientNetLite0
 from utils.experiments import recipes
 
@@ -47,7 +47,7 @@ from utils.experiments import recipes
 
 # %%
 builder = tfds.builder("solar_cells")
-builder.download_and_prepare()  # does nothing where the files are there
+prepare("solar_cells")  # does nothing where the files are there
 first_paragraph = builder.info.description.partition("\n\n")[0]
 print(tables.wrap(" ".join(first_paragraph.split())))
 print(f"{'split':12}{'cells':>7}{'defective':>11}")
