@@ -46,8 +46,8 @@ from utils.experiments import recipes
 # can be read fast, in *splits* that never change. What is there?
 
 # %%
-builder = tfds.builder("solar_cells")
 prepare("solar_cells")  # does nothing where the files are there
+builder = tfds.builder("solar_cells")
 first_paragraph = builder.info.description.partition("\n\n")[0]
 print(tables.wrap(" ".join(first_paragraph.split())))
 print(f"{'split':12}{'cells':>7}{'defective':>11}")
